@@ -1,0 +1,45 @@
+"""minigrad: automatic differentiation on NumPy that a reader of Deep Learning from Scratch can read.
+
+>>> import minigrad as mg
+>>> x = mg.Tensor([1.0, 2.0], requires_grad=True)
+>>> mg.sum(mg.sigmoid(x)).backward()
+>>> x.grad
+array([0.19661193, 0.10499359])
+"""
+
+from minigrad import errors, ops
+from minigrad.errors import (
+    ArgumentError,
+    DTypeError,
+    GradientError,
+    GraphError,
+    InPlaceError,
+    LabelError,
+    MinigradError,
+    ShapeError,
+)
+from minigrad.op import Op
+from minigrad.ops import *  # noqa: F403  # its __all__ is made of literal ones
+from minigrad.tensor import Tensor, enable_grad, from_numpy, grad, is_grad_enabled, no_grad
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "DTypeError",
+    "GradientError",
+    "GraphError",
+    "InPlaceError",
+    "LabelError",
+    "MinigradError",
+    "Op",
+    "ShapeError",
+    "Tensor",
+    "enable_grad",
+    "errors",
+    "from_numpy",
+    "grad",
+    "is_grad_enabled",
+    "no_grad",
+]
+__all__ += ops.__all__

@@ -1,0 +1,88 @@
+"""The errors minigrad raises: four parts each, and the built-in class a NumPy user expects.
+
+Every error says where it happened (function and argument), what it got, what was expected, and one fix.
+The parts are attributes too, so that a program, or a test, can read them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "ArgumentError",
+    "DTypeError",
+    "GradientError",
+    "GraphError",
+    "InPlaceError",
+    "LabelError",
+    "MinigradError",
+    "ShapeError",
+    "describe",
+]
+
+
+class MinigradError(Exception):
+    """function: got; expected ...; fix.
+
+    function: the public function and, where one is to blame, its argument.
+    got: what came in, with shape, dtype, first offending index and value.
+    expected: what would have been right.
+    fix: one thing to write instead.
+
+    >>> error = ShapeError("f", "x is (2,)", "a matrix", "use x[:, None]")
+    >>> print(error)
+    f: x is (2,); expected a matrix; use x[:, None]
+    """
+
+    def __init__(self, function: str, got: str, expected: str, fix: str) -> None:
+        super().__init__(function, got, expected, fix)
+        self.function, self.got, self.expected, self.fix = function, got, expected, fix
+
+    def __str__(self) -> str:
+        return f"{self.function}: {self.got}; expected {self.expected}; {self.fix}"
+
+
+class ShapeError(MinigradError, ValueError):
+    """Shapes that do not fit the contract of an operation."""
+
+
+class ArgumentError(MinigradError, ValueError):
+    """A value, axis, option or label set that an operation cannot take."""
+
+
+class DTypeError(MinigradError, TypeError):
+    """A type or dtype that has no place here: object arrays, integers that want a gradient, ..."""
+
+
+class LabelError(MinigradError, IndexError):
+    """A label, index or axis out of range; lists the first bad positions."""
+
+
+class GradientError(MinigradError, ValueError):
+    """A rule (an op's backward) that returned the wrong number, type or shape of gradients."""
+
+
+class GraphError(MinigradError, RuntimeError):
+    """A walk that cannot be made: no graph, a released graph, a gradient that is missing."""
+
+
+class InPlaceError(GraphError):
+    """A write into an array that backward still needs, or into a leaf while recording."""
+
+
+def describe(value: Any) -> str:
+    """What an argument is, in a few words: dtype and shape of an array, the type of anything else.
+
+    >>> import numpy as np
+    >>> describe(np.zeros((2, 3)))
+    'float64 (2, 3)'
+    >>> describe(1.5)
+    'float 1.5'
+    """
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is not None and dtype is not None:
+        return f"{dtype} {shape}"
+    if value is None or isinstance(value, (bool, int, float, str)):
+        text = repr(value)
+        return f"{type(value).__name__} {text if len(text) <= 40 else text[:37] + '...'}"
+    return f"a {type(value).__name__}"

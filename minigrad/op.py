@@ -1,0 +1,454 @@
+"""Op: what an operation declares, and how a call of it is recorded.
+
+An op is a small frozen class. Its fields are its static parameters; `forward` takes arrays and returns an
+array; `backward` takes the incoming gradient `dout` and asks by name for what it needs. It may ask for
+
+    x          any argument of forward, by its name       out         the result of forward
+    x_shape    only the shape of that argument            needs       truthy entries for gradients in demand
+    slope      what the op declares in `keeps`
+
+and what it asks for is what the tape keeps alive. Both methods see arrays; backward sees Tensors when a
+derivative of the derivative is wanted, and is therefore written with operators and NumPy functions alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+
+from minigrad.errors import (
+    ArgumentError,
+    DTypeError,
+    LabelError,
+    MinigradError,
+    ShapeError,
+    describe,
+)
+from minigrad.tape import KeepingNode, Node, Version, is_recording, tick
+from minigrad.tensor import ANSWERS, TABLE, Tensor, TensorLike, numbers, wrap
+
+__all__ = ["AWAY_FROM_ZERO", "POSITIVE", "REAL", "UNIT", "Binary", "Case", "Domain", "Op", "Unary", "registry"]
+
+F = TypeVar("F", bound=Callable[..., Tensor])
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where an argument may be drawn from: low <= x <= high, at least `gap` away from every point in `away`."""
+
+    low: float
+    high: float
+    away: tuple[float, ...] = ()
+    gap: float = 0.0
+
+
+REAL = Domain(-4.0, 4.0)
+POSITIVE = Domain(0.25, 4.0)
+AWAY_FROM_ZERO = Domain(-4.0, 4.0, away=(0.0,), gap=0.25)
+UNIT = Domain(-0.9, 0.9)
+
+
+class Case:
+    """A sample call: arrays of these shapes, and the keyword arguments of the public function."""
+
+    def __init__(self, *shapes: tuple[int, ...], **kwargs: Any) -> None:
+        self.shapes, self.kwargs = shapes, kwargs
+
+    def __repr__(self) -> str:
+        return f"Case({', '.join(map(repr, self.shapes))}, {self.kwargs})"
+
+
+class Op:
+    """One differentiable function: out = forward(x, ...), dx, ... = backward(dout, ...).
+
+    Subclass it, give it forward and backward, and call an instance on Tensors; nothing else is to be
+    registered. backward returns one gradient for each argument of forward, in a tuple if there are
+    several: each of its argument's shape, None where there is none. Raises GradientError at backward for
+    a rule that returns anything else, TypeError when the class is made and backward asks for a name that
+    nobody gives.
+
+    >>> class Cube(Op):
+    ...     '''out = x**3'''
+    ...     def forward(self, x):
+    ...         return x * x * x
+    ...     def backward(self, dout, x):
+    ...         return dout * 3 * x * x
+    >>> x = Tensor(2.0, requires_grad=True)
+    >>> Cube()(x).backward()
+    >>> x.grad
+    array(12.)
+    """
+
+    # The contract, for checks, error texts, strategies, generated tests and the op table
+    elementwise: ClassVar[bool] = False  # works entry by entry: broadcasts, and the walk undoes it
+    signature: ClassVar[str] = ""  # gufunc signature, such as "(m,k),(k,n)->(m,n)"
+    domain: ClassVar[Domain | tuple[Domain, ...]] = REAL  # of each argument
+    cases: ClassVar[tuple[Case, ...]] = ()  # sample calls, where parameters depend on shapes
+    reference: ClassVar[Callable[..., Any] | None] = None  # an independent way to the same value
+    view: ClassVar[bool] = False  # out may look at x's memory
+    keeps: ClassVar[str | None] = None  # a method name; forward_and_keep returns (out, its value)
+    orders: ClassVar[int] = 2  # derivatives exist up to this order
+
+    # Read from the class when it is made
+    name: ClassVar[str] = "op"
+    fields: ClassVar[dict[str, Any]] = {}
+    args: ClassVar[tuple[str, ...]] = ()
+    variadic: ClassVar[bool] = False
+    asks: ClassVar[tuple[str, ...]] = ()
+    function: ClassVar[Callable[..., Tensor] | None] = None  # the public function, where there is one
+    answers: ClassVar[tuple[Callable[..., Any], ...]] = ()  # NumPy functions that it stands for
+
+    if TYPE_CHECKING:
+        forward: Callable[..., Any]
+        backward: Callable[..., Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        declared = {
+            key: getattr(cls, key, _REQUIRED)
+            for key, annotation in inspect.get_annotations(cls).items()
+            if "ClassVar" not in str(annotation)
+        }
+        cls.fields = {**cls.fields, **declared}
+        if not (hasattr(cls, "forward") and hasattr(cls, "backward")):
+            return
+        cls.args, cls.variadic = _parameters(cls.forward)
+        asks, _ = _parameters(cls.backward)
+        cls.asks = asks[1:]
+        given = {*cls.args, *(f"{arg}_shape" for arg in cls.args), "out", "needs", cls.keeps}
+        for ask in cls.asks:
+            if ask not in given:
+                raise DTypeError(
+                    f"{cls.__name__}.backward",
+                    f"a parameter {ask!r}",
+                    f"dout first, then any of {', '.join(sorted(filter(None, given)))}",
+                    "ask for an argument of forward by its name, or for out",
+                )
+        cls.__call__ = _compile(cls, "self")  # type: ignore[method-assign]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        values = dict(zip(self.fields, args, strict=False))
+        if len(args) > len(self.fields) or values.keys() & kwargs.keys() or kwargs.keys() - self.fields.keys():
+            raise DTypeError(
+                type(self).__name__,
+                f"parameters {args} {kwargs}",
+                f"the fields {', '.join(self.fields) or '(none)'}",
+                "declare each parameter as an annotated field of the class",
+            )
+        values = {**self.fields, **values, **kwargs}
+        for key, value in values.items():
+            if value is _REQUIRED:
+                raise DTypeError(type(self).__name__, f"no {key}", f"a value for {key}", f"pass {key}=...")
+        self.__dict__.update(values)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        raise DTypeError(
+            f"{type(self).__name__}.{key}",
+            "an assignment to an op",
+            "an op that remembers nothing: one instance serves many calls",
+            "ask for x or out in backward, or make it a field",
+        )
+
+    def __call__(self, *args: TensorLike) -> Tensor:
+        """forward on the values of args, recorded. Replaced by a compiled version for each class."""
+        raise DTypeError(type(self).__name__, "a call", "an op with forward and backward", "define both")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash((type(self), tuple(self.__dict__.items())))
+
+    def __repr__(self) -> str:
+        changed = [f"{k}={v!r}" for k, v in self.__dict__.items() if v is not self.fields.get(k)]
+        return f"{self.name}({', '.join(changed)})" if changed else self.name
+
+    @classmethod
+    def public(cls, *answers: Callable[..., Any]) -> Callable[[F], F]:
+        """Decorator: this function is the op's public one, has its docstring, answers to these NumPy functions."""
+
+        def publish(function: F) -> F:
+            function.__doc__ = function.__doc__ or cls.__doc__
+            function.__module__ = cls.__module__
+            cls.function, cls.answers = staticmethod(function), answers  # type: ignore[assignment]
+            TABLE[cls.name] = function
+            ANSWERS.update(dict.fromkeys(answers, function))
+            return function
+
+        return publish
+
+    def argument(self, i: int) -> str:
+        """The name of argument i, for error texts."""
+        return self.args[0] + f"[{i}]" if self.variadic else self.args[i]
+
+    def wire(self, node: Node, saved: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The saved values of a node as Tensors that belong to the graph, for a rule that is to be differentiated."""
+        whole = dict(zip(self.args, node.parents, strict=False))
+        values: list[Any] = []
+        if self.variadic:
+            return tuple(wrap(v, p) if p is not None else v for v, p in zip(saved, node.parents, strict=False))
+        for ask, value in zip(self.asks, saved, strict=True):
+            if ask == self.keeps:
+                assert isinstance(node, KeepingNode) and node.inputs is not None
+                inputs = zip(node.inputs, node.parents, strict=True)
+                values.append(getattr(self, ask)(*[wrap(x, p) if p is not None else x for x, p in inputs]))
+            elif ask == "out":
+                values.append(wrap(value, node))
+            elif whole.get(ask) is not None:
+                values.append(wrap(value, whole[ask]))
+            else:
+                values.append(value)
+        return tuple(values)
+
+    def explain(self, error: Exception, *arrays: Any) -> Exception:
+        """The error to raise where forward failed on arrays: in the op's words, by its contract."""
+        if isinstance(error, (MinigradError, FloatingPointError, MemoryError)):
+            return error
+        names = [self.argument(i) for i in range(len(arrays))]
+        got = ", ".join(f"{name} is {describe(a)}" for name, a in zip(names, arrays, strict=True))
+        shapes = [np.shape(a) for a in arrays]
+        if self.elementwise:
+            clash = _broadcast_clash(names, shapes)
+            if clash:
+                return ShapeError(
+                    self.name,
+                    got,
+                    f"shapes that broadcast, but {clash}",
+                    "make them equal, or insert an axis of length 1, such as x[:, None]",
+                )
+        elif self.signature:
+            clash = _contract_clash(self.signature, names, shapes)
+            if clash:
+                return ShapeError(
+                    self.name,
+                    got,
+                    f"contract {self.signature}: {clash}",
+                    "transpose or reshape one of them, for example x.T",
+                )
+        axis = getattr(self, "axis", None)
+        if isinstance(error, np.exceptions.AxisError):
+            n = len(shapes[0])
+            return LabelError(
+                f"{self.name}: axis",
+                f"axis={axis}, {got}",
+                f"axes from {-n} to {n - 1}" if n else "no axis: x has none",
+                "count axes from 0, or from the end with -1",
+            )
+        if not type(self).__module__.startswith("minigrad."):
+            error.add_note(f"in forward of {self}: {got}")
+            return error
+        kind = {TypeError: DTypeError, IndexError: LabelError}.get(type(error), ArgumentError)
+        return kind(
+            repr(self), got, self.signature or _first_line(type(self)), f"NumPy's reason for its refusal: {error}"
+        )
+
+
+class Unary(Op):
+    """An elementwise op of one argument."""
+
+    elementwise = True
+
+    @classmethod
+    def simple(cls, *answers: Callable[..., Any]) -> Callable[[TensorLike], Tensor]:
+        """The op's public function, of x alone."""
+        function: Callable[[TensorLike], Tensor] = cls.public(*answers)(_compile(cls))
+        return function
+
+
+class Binary(Op):
+    """An elementwise op of two arguments, which are broadcast against each other."""
+
+    elementwise = True
+
+    @classmethod
+    def simple(cls, *answers: Callable[..., Any]) -> Callable[[TensorLike, TensorLike], Tensor]:
+        """The op's public function, of x and y."""
+        function: Callable[[TensorLike, TensorLike], Tensor] = cls.public(*answers)(_compile(cls))
+        return function
+
+
+def registry() -> Iterator[type[Op]]:
+    """Every op that the package makes public, by name."""
+    found, queue = {}, [Op]
+    for cls in queue:
+        queue.extend(cls.__subclasses__())
+        if cls.function is not None and cls.__module__.startswith("minigrad."):
+            found[cls.name] = cls
+    return iter(found[name] for name in sorted(found))
+
+
+_REQUIRED = object()
+
+
+def _parameters(method: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
+    """Names of a method's parameters after self, and whether the last one takes all the rest."""
+    code = method.__code__
+    variadic = bool(code.co_flags & 0x04)
+    return code.co_varnames[1 : code.co_argcount + variadic], variadic
+
+
+def lift(op: Op | type[Op], name: str, value: Any) -> tuple[Tensor | None, Any, Node | None, Version | None]:
+    """An argument that is not exactly a Tensor: (the tensor, its array, its node, its version)."""
+    if isinstance(value, Tensor):
+        return value, value._data, value._node, value._version
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub":
+        return None, value, None, None
+    if isinstance(value, (float, int)):
+        return None, value, None, None  # stays a Python number: a weak scalar that leaves float32 alone
+    return None, numbers(f"{op.name}: {name}", value, None, copy=False), None, None
+
+
+def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
+    """The function that calls op and records the call, written out for its arguments and what its rule asks.
+
+    One text for all ops. Straight-line code is what the overhead target needs: a loop over arguments and a
+    helper that makes the node cost 0.6 us a call, as much as forward, record and release together.
+    """
+    if cls.variadic:
+        return _variadic_call
+    args = cls.args
+    guarded = [x for x in args if x in cls.asks]
+    shared = args[0] if cls.view else None
+    saved = ", ".join(_ask(cls, ask) for ask in cls.asks)
+    arrays = ", ".join(f"{x}_data" for x in args)
+    lines = [f"def {cls.name}({', '.join(filter(None, [head, *args]))}):"]
+    for x in args:
+        version = x in guarded or x == shared
+        lines += [
+            f"    if type({x}) is Tensor:",
+            f"        {x}_data = {x}._data; {x}_node = {x}._node" + (f"; {x}_version = {x}._version" if version else ""),
+            "    else:",
+            f"        {x}, {x}_data, {x}_node, {x}_version = lift(self, {x!r}, {x})",
+        ]
+        if version:  # memory of no recorded result, that somebody may yet write into: let it be seen
+            lines += [
+                f"    if {x}_version is None and {x}_node is None and {x} is not None:",
+                f"        {x}_version = {x}._version = Version()",
+            ]
+    nodes = " or ".join(f"{x}_node is not None" for x in args)
+    lines += [f"    recorded = ({nodes}) and is_recording()", "    try:"]
+    if "check" in dir(cls):
+        lines += [f"        self.check({arrays})"]
+    if cls.keeps:
+        lines += [
+            f"        if recorded: out, kept = self.forward_and_keep({arrays})",
+            f"        else: out = self.forward({arrays})",
+        ]
+    else:
+        lines += [f"        out = self.forward({arrays})"]
+    lines += [
+        "    except Exception as error:",
+        f"        raise self.explain(error, {arrays}) from None",
+        "    if type(out) is not ndarray: out = asarray(out)",
+        "    t = new(Tensor); t._data = out; t.name = None",
+        f"    t._version = {shared}_version" if shared else "    t._version = None",
+        "    if not recorded:",
+        "        t._node = None",
+        "        return t",
+        f"    t._node = node = new({'KeepingNode' if cls.keeps else 'Node'})",
+        f"    node.op = self; node.parents = parents = ({', '.join(f'{x}_node' for x in args)},)",
+        "    node.birth = tick(); node.shape = out.shape; node.dtype = out.dtype",
+        f"    node.saved = ({saved}{',' if saved else ''})",
+    ]
+    if cls.keeps:
+        lines += [f"    node.inputs = ({arrays},)"]
+    if guarded:
+        unguarded = " and ".join(f"{x}_version is None" for x in guarded)
+        lines += [f"    node.guards = None if {unguarded} else ({', '.join(f'{x}_version' for x in guarded)},)"]
+    else:
+        lines += ["    node.guards = None"]
+    lines += ["    return t"]
+    names: dict[str, Any] = {
+        "Tensor": Tensor,
+        "Node": Node,
+        "KeepingNode": KeepingNode,
+        "Version": Version,
+        "lift": lift,
+        "is_recording": is_recording,
+        "tick": tick,
+        "ndarray": np.ndarray,
+        "asarray": np.asarray,
+        "new": object.__new__,
+    }
+    if not head:
+        names["self"] = cls()
+    exec(compile("\n".join(lines), f"<minigrad {cls.name}>", "exec"), names)
+    function: Callable[..., Any] = names[cls.name]
+    if not head:
+        function.__annotations__ = {**dict.fromkeys(args, TensorLike), "return": Tensor}
+    return function
+
+
+def _ask(cls: type[Op], ask: str) -> str:
+    """The expression, in the compiled call, for one thing that a rule asks for."""
+    if ask in cls.args:
+        return f"{ask}_data"
+    if ask == cls.keeps:
+        return "kept"
+    if ask.endswith("_shape"):
+        x = f"{ask[: -len('_shape')]}_data"
+        return f"{x}.shape if type({x}) is ndarray else ()"
+    return {"out": "out", "needs": "parents"}[ask]
+
+
+def _variadic_call(self: Op, *args: TensorLike) -> Tensor:
+    """The same for an op whose forward takes any number of arrays, all of which its rule may ask for."""
+    lifted = [lift(self, self.argument(i), x) for i, x in enumerate(args)]
+    arrays = [array for _, array, _, _ in lifted]
+    try:
+        out = np.asarray(self.forward(*arrays))
+    except Exception as error:
+        raise self.explain(error, *arrays) from None
+    t = wrap(out)
+    parents = tuple(node for _, _, node, _ in lifted)
+    if not any(parents) or not is_recording():
+        return t
+    t._node = node = object.__new__(Node)
+    node.op, node.parents, node.birth, node.shape, node.dtype = self, parents, tick(), out.shape, out.dtype
+    node.saved, node.guards = (), None
+    if self.asks:
+        node.saved = tuple(arrays)
+        for x, _, parent, version in lifted:
+            if x is not None and version is None and parent is None:
+                x._version = Version()
+        node.guards = tuple(x._version if x is not None else None for x, _, _, _ in lifted)
+    return t
+
+
+def _broadcast_clash(names: list[str], shapes: list[tuple[int, ...]]) -> str:
+    """Where shapes do not broadcast, in words; empty where they do."""
+    for axis in range(-1, -max(map(len, shapes), default=0) - 1, -1):
+        sizes = {name: shape[axis] for name, shape in zip(names, shapes, strict=True) if len(shape) >= -axis}
+        if len({n for n in sizes.values() if n != 1}) > 1:
+            return f"axis {axis} is " + " and ".join(f"{n} in {name}" for name, n in sizes.items() if n != 1)
+    return ""
+
+
+def _contract_clash(signature: str, names: list[str], shapes: list[tuple[int, ...]]) -> str:
+    """Where shapes break a gufunc signature, in words; empty where they do not."""
+    known: dict[str, tuple[int, str]] = {}
+    inputs = re.findall(r"\(([^)]*)\)", signature.split("->")[0])
+    for name, core, shape in zip(names, inputs, shapes, strict=False):
+        dims = [d.rstrip("?") for d in core.split(",") if d]
+        optional = core.count("?")
+        if len(shape) < len(dims) - optional:
+            return f"{name} has {len(shape)} axes and wants {len(dims) - optional} at least"
+        if len(shape) < len(dims):
+            dims = [d for d in core.split(",") if not d.endswith("?")]
+        for dim, n in zip(reversed(dims), reversed(shape), strict=False):
+            if dim in known and known[dim][0] != n:
+                return f"{dim} is {known[dim][0]} in {known[dim][1]} and {n} in {name}"
+            known.setdefault(dim, (n, name))
+    batches = [s[: len(s) - len([d for d in c.split(",") if d])] for c, s in zip(inputs, shapes, strict=False)]
+    clash = _broadcast_clash(names, batches)
+    return f"in front of the core axes, {clash}" if clash else ""
+
+
+def _first_line(cls: type[Op]) -> str:
+    return (cls.__doc__ or cls.__name__).strip().splitlines()[0]

@@ -1,0 +1,53 @@
+"""NumPy functions without a derivative: they take Tensors and give plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from minigrad.tensor import ANSWERS, TABLE, plain
+
+__all__ = ["argmax", "argmin", "argsort", "ceil", "floor", "rint", "sign", "trunc"]
+
+
+def _constant(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f on the values of its arguments; the result is an array, outside any graph."""
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return f(*[plain(a) for a in args], **{key: plain(value) for key, value in kwargs.items()})
+
+    if isinstance(f, np.ufunc):
+        function.__name__ = f.__name__
+        function.__doc__ = f"numpy.{f.__name__} of the values: a plain array. It has no derivative."
+    else:
+        function = wraps(f)(function)
+        function.__doc__ = f"numpy.{f.__name__} of the values: a plain result. It has no derivative."
+    ANSWERS[f] = TABLE[function.__name__] = function
+    CONSTANT.append(f)
+    return function
+
+
+CONSTANT: list[Callable[..., Any]] = []
+
+sign = _constant(np.sign)
+floor = _constant(np.floor)
+ceil = _constant(np.ceil)
+rint = _constant(np.rint)
+trunc = _constant(np.trunc)
+argmax = _constant(np.argmax)
+argmin = _constant(np.argmin)
+argsort = _constant(np.argsort)
+
+for _f in (
+    np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
+    np.logical_and, np.logical_or, np.logical_not, np.logical_xor,
+    np.isfinite, np.isinf, np.isnan, np.signbit, np.spacing,
+    np.round, np.searchsorted, np.nonzero, np.flatnonzero, np.argwhere, np.count_nonzero, np.unique,
+    np.all, np.any, np.allclose, np.array_equal, np.isclose,
+    np.shape, np.ndim, np.size, np.zeros_like, np.ones_like, np.empty_like, np.full_like,
+    np.result_type, np.can_cast, np.shares_memory, np.may_share_memory, np.array2string, np.array_repr, np.array_str,
+):  # fmt: skip
+    _constant(_f)

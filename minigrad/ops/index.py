@@ -1,0 +1,233 @@
+"""Ops that select: x[index], its transpose, x[index] = value, take_along_axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad.errors import LabelError, describe
+from minigrad.op import Case, Op
+from minigrad.tensor import Tensor, TensorLike, plain, write
+
+__all__ = ["getitem", "scatter", "setitem", "take_along_axis"]
+
+
+def _is_basic(index: Any) -> bool:
+    """Whether index picks each entry at most once and gives a view: integers, slices, None, ... alone."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice)) and not isinstance(part, bool) for part in parts)
+
+
+class Getitem(Op):
+    """out = x[index], for every index that NumPy knows
+
+    Raises LabelError for an index out of range, or of more axes than x has.
+
+    >>> getitem(Tensor([1.0, 2.0, 3.0]), slice(1, None))
+    Tensor([2., 3.], dtype=float64)
+    """
+
+    index: Any
+    view = True
+    cases = (
+        Case((4,), index=1),
+        Case((4, 3), index=(slice(None, None, -2), 1)),
+        Case((4, 3), index=(Ellipsis, None, 0)),
+        Case((4, 3), index=[0, 0, 3]),
+        Case((4, 3), index=(np.array([[0, 1], [1, 1]]), np.array([2, -1]))),
+        Case((2, 3), index=np.array([[True, False, True], [False, True, False]])),
+        Case((3, 2, 4), index=(slice(1, None), np.array([1, 0, 1]), slice(None, 2))),
+    )
+
+    @staticmethod
+    def reference(x: Any, index: Any) -> Any:
+        places = np.arange(x.size).reshape(x.shape)[index]
+        return np.array([x.reshape(-1)[i] for i in places.reshape(-1).tolist()]).reshape(places.shape)
+
+    def forward(self, x: Any) -> Any:
+        return x[self.index]
+
+    def backward(self, dout: Any, x_shape: Any) -> Any:
+        return scatter_of(dout, self.index, x_shape)
+
+    def explain(self, error: Exception, *arrays: Any) -> Exception:
+        if isinstance(error, IndexError):
+            return LabelError(
+                "x[index]",
+                f"x is {describe(arrays[0])}, index is {self.index!r}",
+                f"indices within {np.shape(arrays[0])}",
+                f"count from 0, or from the end with -1; NumPy's reason: {error}",
+            )
+        return super().explain(error, *arrays)
+
+
+@Getitem.public()
+def getitem(x: TensorLike, index: Any) -> Tensor:
+    return Getitem(_fixed(index))(x)
+
+
+def _fixed(index: Any) -> Any:
+    """index without Tensors, and with arrays of its own, which nobody can change before backward."""
+    if isinstance(index, tuple):
+        return tuple(_fixed(part) for part in index)
+    index = plain(index)
+    return np.array(index) if isinstance(index, (np.ndarray, list)) else index
+
+
+class Scatter(Op):
+    """out = zeros of `shape`, with x added at index: the transpose of x[index]
+
+    shape: of the result. Entries that index names twice get both values.
+
+    >>> scatter(Tensor([1.0, 2.0]), [0, 0], (3,))
+    Tensor([3., 0., 0.], dtype=float64)
+    """
+
+    index: Any
+    shape: tuple[int, ...]
+    cases = (
+        Case((3, 3), index=[0, 0, 3], shape=(4, 3)),
+        Case((2,), index=slice(1, 3), shape=(4,)),
+        Case((), index=(0, 1), shape=(2, 2)),
+    )
+
+    @staticmethod
+    def reference(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
+        out = np.zeros(int(np.prod(shape)))
+        places = np.arange(out.size).reshape(shape)[index]
+        for place, value in zip(places.reshape(-1).tolist(), x.reshape(-1).tolist(), strict=True):
+            out[place] += value
+        return out.reshape(shape)
+
+    def forward(self, x: Any) -> Any:
+        out = np.zeros(self.shape, np.asarray(x).dtype)
+        if _is_basic(self.index):
+            out[self.index] = x
+        else:
+            np.add.at(out, self.index, x)
+        return out
+
+    def backward(self, dout: Any) -> Any:
+        return dout[self.index]
+
+
+@Scatter.public()
+def scatter(x: TensorLike, index: Any, shape: tuple[int, ...]) -> Tensor:
+    return Scatter(_fixed(index), tuple(shape))(x)
+
+
+def scatter_of(dout: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    """scatter for a rule, which sees an array or a Tensor."""
+    op = Scatter(index, shape)
+    return op(dout) if isinstance(dout, Tensor) else op.forward(dout)
+
+
+class Setitem(Op):
+    """out = x, with y at index
+
+    y: a value that broadcasts to x[index].
+
+    >>> setitem(Tensor([1.0, 2.0]), 9.0, 0)
+    Tensor([9., 2.], dtype=float64)
+    """
+
+    index: Any
+    cases = (
+        Case((4, 3), (3,), index=slice(1, 3)),
+        Case((4,), (), index=-1),
+        Case((4, 3), (2, 3), index=np.array([True, False, True, False])),
+        Case((2, 3), (2,), index=(np.array([0, 1]), np.array([2, 0]))),
+    )
+
+    @staticmethod
+    def reference(x: Any, y: Any, index: Any) -> Any:
+        out = x.reshape(-1).tolist()
+        places = np.arange(x.size).reshape(x.shape)[index]
+        for place, value in zip(places.reshape(-1).tolist(), np.broadcast_to(y, places.shape).reshape(-1).tolist(), strict=True):
+            out[place] = value
+        return np.array(out).reshape(x.shape)
+
+    def forward(self, x: Any, y: Any) -> Any:
+        out = np.array(x)
+        write(out, self.index, y)
+        return out
+
+    def backward(self, dout: Any, y_shape: Any, needs: Any) -> Any:
+        kept = np.ones(dout.shape, bool)
+        kept[self.index] = False
+        dy = None
+        if needs[1]:
+            # Where the index names a place twice, the last value is the one that stays.
+            owner = np.full(dout.shape, -1)
+            n = np.ones(dout.shape, bool)[self.index].size
+            owner[self.index] = np.arange(n).reshape(kept[self.index].shape)
+            stays = owner[self.index] == np.arange(n).reshape(kept[self.index].shape)
+            dy = np.where(stays, dout[self.index], 0)
+            if dy.shape != y_shape:
+                from minigrad.tape import unbroadcast
+
+                extra = len(y_shape) - len(dy.shape)
+                dy = np.reshape(unbroadcast(dy, y_shape[extra:] if extra > 0 else y_shape), y_shape)
+        return np.where(kept, dout, 0), dy
+
+
+@Setitem.public()
+def setitem(x: TensorLike, y: TensorLike, index: Any) -> Tensor:
+    return Setitem(_fixed(index))(x, y)
+
+
+class TakeAlongAxis(Op):
+    """out = x at indices along axis, as from numpy.argsort or argmax
+
+    indices: integers, of x's shape but for axis. Raises LabelError for an index out of range.
+
+    >>> take_along_axis(Tensor([[3.0, 1.0, 2.0]]), np.array([[1, 2, 0]]), 1)
+    Tensor([[1., 2., 3.]], dtype=float64)
+    """
+
+    indices: Any
+    axis: int | None = -1
+    cases = (
+        Case((2, 3), indices=np.array([[0, 2, 2], [1, 1, 0]]), axis=1),
+        Case((2, 3), indices=np.array([[1, 0, 1]]), axis=0),
+        Case((2, 2), indices=np.array([3, 0, 3]), axis=None),
+    )
+
+    @staticmethod
+    def reference(x: Any, indices: Any, axis: int | None = -1) -> Any:
+        if axis is None:
+            return np.array([x.reshape(-1).tolist()[i] for i in indices])
+        out = np.empty(indices.shape)
+        for place in np.ndindex(indices.shape):
+            source = list(place)
+            source[axis] = indices[place]
+            out[place] = x[tuple(source)]
+        return out
+
+    def forward(self, x: Any) -> Any:
+        return np.take_along_axis(x, self.indices, self.axis)
+
+    def backward(self, dout: Any, x_shape: Any) -> Any:
+        if self.axis is None:
+            flat = scatter_of(dout, self.indices, (int(np.prod(x_shape)),))
+            return np.reshape(flat, x_shape)
+        index: list[Any] = list(np.ogrid[tuple(slice(n) for n in dout.shape)])
+        index[self.axis] = self.indices
+        return scatter_of(dout, tuple(index), x_shape)
+
+    def explain(self, error: Exception, *arrays: Any) -> Exception:
+        if isinstance(error, IndexError):
+            indices = np.asarray(self.indices)
+            return LabelError(
+                "take_along_axis: indices",
+                f"x is {describe(arrays[0])}, indices is {describe(indices)} from {indices.min()} to {indices.max()}, axis={self.axis}",
+                f"indices within {np.shape(arrays[0])}",
+                "count from 0; indices come from np.argsort(x, axis), for example",
+            )
+        return super().explain(error, *arrays)
+
+
+@TakeAlongAxis.public(np.take_along_axis)
+def take_along_axis(x: TensorLike, indices: Any, axis: int | None = -1) -> Tensor:
+    return TakeAlongAxis(_fixed(np.asarray(plain(indices))), axis)(x)

@@ -1,0 +1,856 @@
+"""Tensor: an array, and how it was made.
+
+The arithmetic is not here. Operators and methods find their op in TABLE, which the op classes fill as
+they are defined, so that imports only point down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from minigrad.errors import ArgumentError, DTypeError, GraphError, InPlaceError, LabelError, ShapeError, describe
+from minigrad.tape import Leaf, Node, Version, accumulate, is_recording, own, recording, walk
+
+__all__ = ["Axis", "Tensor", "TensorLike", "enable_grad", "from_numpy", "grad", "is_grad_enabled", "no_grad"]
+
+Axis = int | tuple[int, ...] | None
+Array = NDArray[Any]
+
+# name of an op -> its public function; NumPy function or ufunc -> the function that answers to it
+TABLE: dict[str, Callable[..., Any]] = {}
+ANSWERS: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+_new = object.__new__
+
+
+class Tensor:
+    """An array that remembers how it was made.
+
+    data: numbers of any shape, as for numpy.array; copied. Another Tensor gives its values.
+    dtype: a real NumPy dtype; None keeps data's own (float64 for Python floats).
+    requires_grad: collect a gradient in `.grad` when backward() comes by; needs a float dtype.
+    name: a word for error messages and pictures.
+    Raises DTypeError for data that is not real numbers, and for integers with requires_grad.
+
+    >>> x = Tensor([3.0, 4.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    array([6., 8.])
+    """
+
+    __slots__ = ("__weakref__", "_data", "_node", "_version", "name")
+
+    _data: Array
+    _node: Node | None
+    _version: Version | None  # None: memory that is not ours to write, or that nobody else can see
+    name: str | None
+
+    def __init__(
+        self,
+        data: ArrayLike | Tensor,
+        dtype: DTypeLike | None = None,
+        requires_grad: bool = False,
+        name: str | None = None,
+    ) -> None:
+        if isinstance(data, Tensor):
+            data = data._data
+        self._own(numbers("Tensor", data, dtype, copy=True), requires_grad, name)
+
+    def _own(self, array: Array, requires_grad: bool, name: str | None) -> None:
+        self._node = _leaf("Tensor", array) if requires_grad else None
+        self._data = array
+        self._version = Version()
+        self.name = name
+
+    # What it is
+
+    @property
+    def data(self) -> Array:
+        """The array itself, writable. Writes through it are not seen by the tape; `t.data -= ...` is."""
+        return self._data
+
+    @data.setter
+    def data(self, array: ArrayLike) -> None:
+        written = array is self._data
+        if self._node is not None and not isinstance(self._node, Leaf):
+            if written:
+                self._node.saved = None  # the values its rule and its readers saved are gone
+            raise InPlaceError(
+                "Tensor.data",
+                f"a new value for a result of {self._node.op}",
+                "a leaf: a tensor that no op has made",
+                "write t = t.detach() first, or compute a new tensor",
+            )
+        if written:
+            self._touch(".data was assigned:")
+            return
+        array = numbers("Tensor.data", array, None, copy=False)
+        if self._node is not None and (array.shape, array.dtype) != (self._node.shape, self._node.dtype):
+            self._node = _leaf("Tensor.data", array)
+        self._data, self._version = array, Version()
+
+    @property
+    def grad(self) -> Array | None:
+        """What backward() has collected: an array of this tensor's shape and dtype, or None. It accumulates."""
+        return self._node.grad if isinstance(self._node, Leaf) else None
+
+    @grad.setter
+    def grad(self, value: ArrayLike | None) -> None:
+        if not isinstance(self._node, Leaf):
+            raise GraphError(
+                "Tensor.grad",
+                f"a gradient for {self._what()}",
+                "a leaf with requires_grad=True: others collect none",
+                "use grad(output, [t]) for the gradient of a result",
+            )
+        if value is not None:
+            value = np.array(value, dtype=self.dtype)
+            if value.shape != self.shape:
+                raise ShapeError(
+                    "Tensor.grad",
+                    f"a gradient of shape {value.shape}",
+                    f"shape {self.shape}, the tensor's own",
+                    "reshape it, or assign None to reset it",
+                )
+        self._node.grad = value
+
+    def zero_grad(self) -> None:
+        """Forget the gradient: `.grad` becomes None."""
+        if isinstance(self._node, Leaf):
+            self._node.grad = None
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a gradient flows to or through this tensor. Can be set on leaves."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value == self.requires_grad:
+            return
+        if not value and not isinstance(self._node, Leaf):
+            raise GraphError(
+                "Tensor.requires_grad",
+                f"False for {self._what()}",
+                "a leaf: a tensor that no op has made",
+                "use t.detach() for the value without its graph",
+            )
+        self._node = _leaf("Tensor.requires_grad", self._data) if value else None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return self._data.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return self._data.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype of the values, and of the gradient."""
+        return self._data.dtype
+
+    @property
+    def T(self) -> Tensor:
+        """The tensor with its axes reversed."""
+        return self.transpose()
+
+    def __repr__(self) -> str:
+        text = np.array2string(self._data, separator=", ", prefix="Tensor(", threshold=100, edgeitems=3)
+        text = f"Tensor({text}, dtype={self.dtype}"
+        if self._node is not None:
+            text += ", requires_grad=True"
+            if self._node.op is not None:
+                text += f", op={self._node.op}"
+        return text + (f", name={self.name!r})" if self.name else ")")
+
+    def _what(self) -> str:
+        """The tensor in the words of an error message."""
+        made = f", a result of {self._node.op}" if self._node is not None and self._node.op else ""
+        return f"{self.name or 'a tensor'} ({describe(self._data)}{made})"
+
+    # Differentiating
+
+    def backward(self, gradient: ArrayLike | Tensor | None = None, retain_graph: bool = False) -> None:
+        """Add d(self)/d(leaf) * gradient to `.grad` of every leaf this tensor was computed from.
+
+        gradient: array of this tensor's shape; may be left out for a single value, and is then 1.
+        retain_graph: keep the graph for another backward; otherwise its memory is freed on the way.
+        Raises GraphError without a graph, for a second walk over a released graph, and without
+        `gradient` for more than one value; InPlaceError if a needed leaf has been written since.
+
+        >>> x = Tensor(2.0, requires_grad=True)
+        >>> (x * x).backward()
+        >>> x.grad
+        array(4.)
+        """
+        node, dout = _seed("backward", self, gradient)
+        accumulate([node], [dout], retain_graph=retain_graph)
+
+    def detach(self) -> Tensor:
+        """The same values, in the same memory, without the graph."""
+        return wrap(self._data, None, self._version)
+
+    def numpy(self) -> Array:
+        """The values as a read-only view. Use `.numpy().copy()` for an array of your own."""
+        view = self._data.view()
+        view.flags.writeable = False
+        return view
+
+    def item(self) -> Any:
+        """The one value as a Python number. Raises ArgumentError for more than one."""
+        if self._data.size != 1:
+            raise ArgumentError(
+                "Tensor.item",
+                f"{self._data.size} values of shape {self.shape}",
+                "exactly one value",
+                "use t.sum(), t.mean() or an index such as t[0] first",
+            )
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers."""
+        return self._data.tolist()
+
+    # Conversions: those that would drop the graph without being asked to are errors
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        if self._node is not None:
+            raise DTypeError(
+                "numpy.asarray",
+                f"{self._what()}, which requires a gradient",
+                "a tensor without a graph: the conversion would drop it",
+                "use t.numpy() for the values, or minigrad.stack for a list of tensors",
+            )
+        return np.array(self._data, dtype=dtype) if copy else np.asarray(self.numpy(), dtype=dtype)
+
+    def __float__(self) -> float:
+        return float(self._single("float"))
+
+    def __int__(self) -> int:
+        return int(self._single("int"))
+
+    def __bool__(self) -> bool:
+        return bool(self._single("bool"))
+
+    def __index__(self) -> int:
+        if self._data.dtype.kind not in "iu":
+            raise DTypeError("index", self._what(), "an integer tensor", "use int(t)")
+        return int(self._single("index"))
+
+    def __format__(self, spec: str) -> str:
+        return format(self._data.item(), spec) if self._data.size == 1 and spec else str(self)
+
+    def _single(self, function: str) -> Any:
+        if self._data.size != 1:
+            raise ArgumentError(
+                f"{function}(t)",
+                f"t has {self._data.size} values of shape {self.shape}",
+                "exactly one value",
+                "use (t > 0).any(), (t > 0).all() or an index such as t[0]"
+                if function == "bool"
+                else "use t.sum(), t.mean() or an index such as t[0] first",
+            )
+        return self._data.item()
+
+    def __len__(self) -> int:
+        if not self._data.ndim:
+            raise DTypeError("len(t)", f"t is {describe(self)}", "at least one axis", "use t.size or t.item()")
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._node is not None and not isinstance(self._node, Leaf):
+            raise GraphError(
+                "pickle",
+                self._what(),
+                "a leaf: a graph is not copied or pickled",
+                "use t.detach() for the values",
+            )
+        return _unpickle, (type(self), self._data, self.requires_grad, self.name)
+
+    # Reading and writing parts
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return TABLE["getitem"](self, index)  # type: ignore[no-any-return]
+
+    def __setitem__(self, index: Any, value: TensorLike) -> None:
+        """x[index] = value, recorded where a gradient flows: x becomes a new result, and tensors that were
+        computed or taken from x before keep the old values. Raises InPlaceError for a leaf that requires
+        a gradient, unless under no_grad()."""
+        if self._write_is_recorded("x[index] = value", value):
+            self._become(TABLE["setitem"](self, value, index))
+            return
+        array = self._writable()
+        write(array, plain(index), plain(value))
+        self._touch("x[index] = value:")
+
+    def _inplace(self, name: str, sign: str, other: TensorLike) -> Tensor:
+        recorded = self._write_is_recorded(f"x {sign} y", other)
+        result = TABLE[name](self if recorded else self._data, other if recorded else plain(other))
+        if result.shape != self.shape:
+            raise ShapeError(
+                f"x {sign} y",
+                f"x is {describe(self)}, the result would be {result.shape}",
+                "a result of x's own shape",
+                f"write x = x {sign[:-1]} y",
+            )
+        if result.dtype != self.dtype:
+            if not np.can_cast(result.dtype, self.dtype, "same_kind"):
+                raise DTypeError(
+                    f"x {sign} y",
+                    f"x is {describe(self)}, the result would be {result.dtype}",
+                    "a result that fits x's own dtype",
+                    f"write x = x {sign[:-1]} y",
+                )
+            result = result.astype(self.dtype)
+        if recorded:
+            self._become(result)
+        else:
+            self._writable()[...] = result._data
+            self._touch(f"x {sign} y:")
+        return self
+
+    def _write_is_recorded(self, what: str, value: Any) -> bool:
+        if not is_recording():
+            return False
+        if isinstance(self._node, Leaf):
+            raise InPlaceError(
+                what,
+                f"x is {self._what()}, a leaf that requires a gradient, while operations are recorded",
+                "a write outside the graph, or a tensor that is not a leaf",
+                "write under `with no_grad():`, or on a copy: x = x.copy()",
+            )
+        return self._node is not None or (isinstance(value, Tensor) and value._node is not None)
+
+    def _become(self, result: Tensor) -> None:
+        self._data, self._node, self._version = result._data, result._node, result._version
+
+    def _writable(self) -> Array:
+        """The array to write into: our own memory, or a fresh copy where recorded results may look at it."""
+        if self._version is None or not self._data.flags.writeable:
+            self._data, self._version = self._data.copy(), Version()
+        return self._data
+
+    def _touch(self, what: str) -> None:
+        if self._version is None:
+            self._version = Version()
+        self._version.touch(f"{what} {self._what()}")
+
+    # Operators
+
+    def __add__(self, other: TensorLike) -> Tensor:
+        return TABLE["add"](self, other)  # type: ignore[no-any-return]
+
+    def __sub__(self, other: TensorLike) -> Tensor:
+        return TABLE["subtract"](self, other)  # type: ignore[no-any-return]
+
+    def __mul__(self, other: TensorLike) -> Tensor:
+        return TABLE["multiply"](self, other)  # type: ignore[no-any-return]
+
+    def __truediv__(self, other: TensorLike) -> Tensor:
+        return TABLE["divide"](self, other)  # type: ignore[no-any-return]
+
+    def __pow__(self, other: TensorLike) -> Tensor:
+        return TABLE["power"](self, other)  # type: ignore[no-any-return]
+
+    def __matmul__(self, other: TensorLike) -> Tensor:
+        return TABLE["matmul"](self, other)  # type: ignore[no-any-return]
+
+    def __radd__(self, other: TensorLike) -> Tensor:
+        return TABLE["add"](other, self)  # type: ignore[no-any-return]
+
+    def __rsub__(self, other: TensorLike) -> Tensor:
+        return TABLE["subtract"](other, self)  # type: ignore[no-any-return]
+
+    def __rmul__(self, other: TensorLike) -> Tensor:
+        return TABLE["multiply"](other, self)  # type: ignore[no-any-return]
+
+    def __rtruediv__(self, other: TensorLike) -> Tensor:
+        return TABLE["divide"](other, self)  # type: ignore[no-any-return]
+
+    def __rpow__(self, other: TensorLike) -> Tensor:
+        return TABLE["power"](other, self)  # type: ignore[no-any-return]
+
+    def __rmatmul__(self, other: TensorLike) -> Tensor:
+        return TABLE["matmul"](other, self)  # type: ignore[no-any-return]
+
+    def __iadd__(self, other: TensorLike) -> Tensor:
+        return self._inplace("add", "+=", other)
+
+    def __isub__(self, other: TensorLike) -> Tensor:
+        return self._inplace("subtract", "-=", other)
+
+    def __imul__(self, other: TensorLike) -> Tensor:
+        return self._inplace("multiply", "*=", other)
+
+    def __itruediv__(self, other: TensorLike) -> Tensor:
+        return self._inplace("divide", "/=", other)
+
+    def __ipow__(self, other: TensorLike) -> Tensor:
+        return self._inplace("power", "**=", other)
+
+    def __imatmul__(self, other: TensorLike) -> Tensor:
+        return self._inplace("matmul", "@=", other)
+
+    def __neg__(self) -> Tensor:
+        return TABLE["negative"](self)  # type: ignore[no-any-return]
+
+    def __pos__(self) -> Tensor:
+        return self.copy()
+
+    def __abs__(self) -> Tensor:
+        return TABLE["absolute"](self)  # type: ignore[no-any-return]
+
+    # Comparisons give plain arrays: they have no derivative
+
+    def __eq__(self, other: object) -> Any:
+        return np.equal(self._data, plain(other))
+
+    def __ne__(self, other: object) -> Any:
+        return np.not_equal(self._data, plain(other))
+
+    def __lt__(self, other: TensorLike) -> Any:
+        return np.less(self._data, plain(other))
+
+    def __le__(self, other: TensorLike) -> Any:
+        return np.less_equal(self._data, plain(other))
+
+    def __gt__(self, other: TensorLike) -> Any:
+        return np.greater(self._data, plain(other))
+
+    def __ge__(self, other: TensorLike) -> Any:
+        return np.greater_equal(self._data, plain(other))
+
+    __hash__ = object.__hash__
+
+    # Methods, as far as ndarray has them
+
+    def astype(self, dtype: DTypeLike) -> Tensor:
+        """The values in another dtype; the gradient comes back in this one's."""
+        return TABLE["astype"](self, dtype)  # type: ignore[no-any-return]
+
+    def copy(self) -> Tensor:
+        """The same values in memory of their own, recorded: the gradient flows through."""
+        return TABLE["copy"](self)  # type: ignore[no-any-return]
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The sum over axis; see minigrad.sum."""
+        return TABLE["sum"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The mean over axis; see minigrad.mean."""
+        return TABLE["mean"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def var(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """The variance over axis; see minigrad.var."""
+        return TABLE["var"](self, axis, ddof=ddof, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def std(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """The standard deviation over axis; see minigrad.std."""
+        return TABLE["std"](self, axis, ddof=ddof, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The product over axis; see minigrad.prod."""
+        return TABLE["prod"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The largest value over axis; see minigrad.max."""
+        return TABLE["max"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The smallest value over axis; see minigrad.min."""
+        return TABLE["min"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def argmax(self, axis: int | None = None) -> Any:
+        """Where the largest value is: a plain integer array."""
+        return TABLE["argmax"](self, axis=axis)
+
+    def argmin(self, axis: int | None = None) -> Any:
+        """Where the smallest value is: a plain integer array."""
+        return TABLE["argmin"](self, axis=axis)
+
+    def cumsum(self, axis: int | None = None) -> Tensor:
+        """The running sum; see minigrad.cumsum."""
+        return TABLE["cumsum"](self, axis)  # type: ignore[no-any-return]
+
+    def clip(self, a_min: TensorLike | None = None, a_max: TensorLike | None = None) -> Tensor:
+        """The values held between a_min and a_max; see minigrad.clip."""
+        return TABLE["clip"](self, a_min, a_max)  # type: ignore[no-any-return]
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The values in another shape: t.reshape(2, 3), t.reshape((2, -1))."""
+        return TABLE["reshape"](self, shape[0] if len(shape) == 1 else shape)  # type: ignore[no-any-return]
+
+    def flatten(self) -> Tensor:
+        """The values in one row."""
+        return self.reshape(-1)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """The axes in another order, reversed by default: t.transpose(1, 0, 2)."""
+        if len(axes) == 1 and not isinstance(axes[0], int):
+            axes = axes[0]
+        return TABLE["transpose"](self, axes or None)  # type: ignore[no-any-return]
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        """Two axes exchanged."""
+        return TABLE["swapaxes"](self, axis1, axis2)  # type: ignore[no-any-return]
+
+    def squeeze(self, axis: Axis = None) -> Tensor:
+        """Without its axes of length 1."""
+        return TABLE["squeeze"](self, axis)  # type: ignore[no-any-return]
+
+    def repeat(self, repeats: int, axis: int | None = None) -> Tensor:
+        """Each value repeated; see minigrad.repeat."""
+        return TABLE["repeat"](self, repeats, axis)  # type: ignore[no-any-return]
+
+    def dot(self, other: TensorLike) -> Tensor:
+        """The dot product; see minigrad.dot."""
+        return TABLE["dot"](self, other)  # type: ignore[no-any-return]
+
+    # NumPy's protocols: np.exp(t), ndarray * t, np.sum(t, axis=0)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        answer = ANSWERS.get(ufunc)
+        if answer is None or method != "__call__":
+            raise _no_rule(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}")
+        if kwargs:
+            raise _no_keyword(f"numpy.{ufunc.__name__}", kwargs)
+        return answer(*inputs)
+
+    def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        answer = ANSWERS.get(func)
+        if answer is None:
+            raise _no_rule(func.__name__)
+        code = getattr(answer, "__code__", None)
+        if code is not None and not code.co_flags & 0x08:  # takes no **kwargs
+            names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+            unknown = {key: value for key, value in kwargs.items() if key not in names}
+            if unknown:
+                raise _no_keyword(f"numpy.{func.__name__}", unknown)
+        return answer(*args, **kwargs)
+
+
+TensorLike = Tensor | ArrayLike
+
+
+def wrap(array: Array, node: Node | None = None, version: Version | None = None) -> Tensor:
+    """A Tensor around an array as it is, for code that knows what it does: nothing copied or checked."""
+    t: Tensor = _new(Tensor)
+    t._data, t._node, t._version, t.name = array, node, version, None
+    return t
+
+
+def from_numpy(array: Array) -> Tensor:
+    """A Tensor that shares memory with array: a write into one is seen by the other, but not by the tape.
+
+    array: numpy.ndarray of real numbers, any shape. Raises DTypeError for anything else.
+
+    >>> a = np.zeros(2)
+    >>> t = from_numpy(a)
+    >>> a[0] = 1
+    >>> t
+    Tensor([1., 0.], dtype=float64)
+    """
+    if not isinstance(array, np.ndarray):
+        raise DTypeError(
+            "from_numpy", f"array is {describe(array)}", "a numpy.ndarray", "use Tensor(data), which copies"
+        )
+    return wrap(numbers("from_numpy", array, None, copy=False), None, Version())
+
+
+def plain(value: Any) -> Any:
+    """value with every Tensor in it, also inside tuples and lists, replaced by its array."""
+    if isinstance(value, Tensor):
+        return value._data
+    if isinstance(value, (tuple, list)):
+        return type(value)([plain(item) for item in value])
+    return value
+
+
+def write(array: Array, index: Any, value: Any) -> None:
+    """array[index] = value, with errors that say what does not fit."""
+    try:
+        array[index] = value
+    except (IndexError, ValueError, TypeError) as error:
+        kind = {IndexError: LabelError, TypeError: DTypeError}.get(type(error), ShapeError)
+        raise kind(
+            "x[index] = value",
+            f"x is {describe(array)}, index is {index!r}, value is {describe(value)}",
+            f"an index within {array.shape} and a value that broadcasts to what it selects",
+            f"look at x[index].shape first; NumPy's reason: {error}",
+        ) from None
+
+
+def numbers(function: str, data: Any, dtype: DTypeLike | None, *, copy: bool) -> Array:
+    """data as an array of real numbers; DTypeError for objects, strings, complex numbers, ragged lists."""
+    try:
+        array = np.array(data, dtype=dtype) if copy else np.asarray(data, dtype=dtype)
+    except DTypeError:
+        raise
+    except (ValueError, TypeError, OverflowError):
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in "fiub":
+        got = describe(data) if isinstance(data, np.ndarray) else f"a {type(data).__name__} of {array.dtype} values"
+        raise DTypeError(
+            function,
+            f"data is {got}",
+            "real numbers: floats, integers or booleans in a regular shape",
+            "convert them first, for example np.array(data, dtype=float)",
+        )
+    return array
+
+
+def _leaf(function: str, array: Array) -> Leaf:
+    if array.dtype.kind != "f":
+        raise DTypeError(
+            function,
+            f"requires_grad=True for {describe(array)}",
+            "a float dtype: only floats have gradients",
+            "write Tensor(data, dtype=float, requires_grad=True)",
+        )
+    return Leaf(array.shape, array.dtype)
+
+
+def _unpickle(cls: type[Tensor], array: Array, requires_grad: bool, name: str | None) -> Tensor:
+    t: Tensor = _new(cls)
+    t._own(array, requires_grad, name)
+    return t
+
+
+def _seed(function: str, output: Tensor, gradient: Any) -> tuple[Node, Any]:
+    """The node to start from and the gradient that comes in there, checked."""
+    node = output._node
+    if node is None:
+        raise GraphError(
+            function,
+            f"{output._what()}, which has no graph",
+            "a tensor computed from one with requires_grad=True, outside no_grad()",
+            "write x = Tensor(..., requires_grad=True) before the computation",
+        )
+    if gradient is None:
+        if output._data.size != 1:
+            raise GraphError(
+                function,
+                f"{output._what()} and no gradient",
+                "a single value, such as a loss",
+                "write t.sum().backward(), or pass gradient= with an array of that shape",
+            )
+        return node, np.ones(node.shape, node.dtype)
+    if isinstance(gradient, Tensor):
+        value: Any = gradient
+    else:
+        value = numbers(f"{function}: gradient", gradient, None, copy=False)
+    if value.shape != node.shape:
+        raise ShapeError(
+            f"{function}: gradient",
+            f"gradient is {describe(value)} for a tensor of shape {node.shape}",
+            f"shape {node.shape}",
+            "pass an array of exactly the tensor's shape",
+        )
+    if value.dtype != node.dtype:
+        value = value.astype(node.dtype)
+    return node, value
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+    allow_unused: bool = False,
+) -> tuple[Any, ...]:
+    """d(outputs)/d(inputs) * grad_outputs, as a tuple of Tensors, one an input; no `.grad` is touched.
+
+    outputs, inputs: a Tensor or a sequence of them; inputs may be leaves or results.
+    grad_outputs: for each output an array of its shape; may be left out for single values, and is then 1.
+    create_graph: the results can be differentiated again.
+    retain_graph: keep the graph for another walk; None means: exactly if create_graph.
+    allow_unused: None in place of an error for an input that the outputs do not depend on.
+    Raises GraphError for a missing graph or an unused input, ShapeError for a grad_output that does not fit.
+
+    >>> x = Tensor(3.0, requires_grad=True)
+    >>> (dx,) = grad(x * x * x, x, create_graph=True)
+    >>> dx.item(), grad(dx, x)[0].item()
+    (27.0, 18.0)
+    """
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if grad_outputs is None:
+        grad_outputs = [None] * len(outputs)
+    elif len(outputs) == 1 and not (isinstance(grad_outputs, (list, tuple)) and len(grad_outputs) == 1):
+        grad_outputs = [grad_outputs]
+    if len(grad_outputs) != len(outputs):
+        raise ArgumentError(
+            "grad: grad_outputs",
+            f"{len(grad_outputs)} gradients for {len(outputs)} outputs",
+            "one for each output",
+            "pass a list as long as outputs, with None for single values",
+        )
+    nodes, douts = [], []
+    for output, dout in zip(outputs, grad_outputs, strict=True):
+        node, dout = _seed("grad", output, dout)
+        if create_graph and not isinstance(dout, Tensor):
+            dout = wrap(dout)
+        elif not create_graph:
+            dout = plain(dout)
+        nodes.append(node)
+        douts.append(dout)
+    for x in inputs:
+        if x._node is None:
+            raise GraphError(
+                "grad: inputs",
+                f"{x._what()}, which requires no gradient",
+                "tensors with requires_grad=True, or computed from such",
+                "write x.requires_grad = True before the computation",
+            )
+    targets = [x._node for x in inputs if x._node is not None]
+    found, owned = walk(
+        nodes,
+        douts,
+        targets,
+        create_graph=create_graph,
+        retain_graph=create_graph if retain_graph is None else retain_graph,
+    )
+    for x, target in zip(inputs, targets, strict=True):
+        if target not in found and not allow_unused:
+            raise GraphError(
+                "grad: inputs",
+                f"{x._what()}, which the outputs do not depend on",
+                "inputs that the outputs were computed from",
+                "leave it out, or pass allow_unused=True to get None for it",
+            )
+    if create_graph:
+        # A wrapper of its own for each, and values of its own where a seed came through untouched.
+        tensors = {
+            target: wrap(np.array(g._data) if g._node is None else g._data, g._node) for target, g in found.items()
+        }
+    else:
+        tensors = {target: wrap(g) for target, g in own(found, owned).items()}
+    return tuple(tensors.get(target) for target in targets)
+
+
+# Recording on and off
+
+_outer: ContextVar[tuple[bool, ...]] = ContextVar("minigrad_outer", default=())
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Recording:
+    """A context manager and decorator that sets whether operations are recorded."""
+
+    mode: bool
+
+    def __enter__(self) -> None:
+        _outer.set((*_outer.get(), recording.get()))
+        recording.set(self.mode)
+
+    def __exit__(self, *exc: object) -> None:
+        *rest, before = _outer.get()
+        _outer.set(tuple(rest))
+        recording.set(before)
+
+    def __call__(self, f: Callable[P, R]) -> Callable[P, R]:
+        import inspect
+
+        if inspect.iscoroutinefunction(f):
+
+            async def within(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with self:
+                    return await f(*args, **kwargs)
+
+            return wraps(f)(within)  # type: ignore[return-value]
+        if inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f):
+            raise DTypeError(
+                type(self).__name__,
+                f"the generator function {f.__name__}",
+                "a plain or async function: a generator would leave the mode to its caller between values",
+                f"write `with {type(self).__name__}():` inside it, around what lies between two yields",
+            )
+
+        @wraps(f)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self:
+                return f(*args, **kwargs)
+
+        return wrapper
+
+
+class no_grad(_Recording):
+    """Within, or in the decorated function, nothing is recorded: results require no gradient.
+
+    Holds for the current thread or asyncio task alone.
+
+    >>> x = Tensor(2.0, requires_grad=True)
+    >>> with no_grad():
+    ...     x -= 0.5
+    >>> x
+    Tensor(1.5, dtype=float64, requires_grad=True)
+    """
+
+    mode = False
+
+
+class enable_grad(_Recording):
+    """Within, or in the decorated function, operations are recorded, also inside no_grad().
+
+    >>> x = Tensor(2.0, requires_grad=True)
+    >>> with no_grad(), enable_grad():
+    ...     (x * x).requires_grad
+    True
+    """
+
+    mode = True
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are recorded here and now.
+
+    >>> is_grad_enabled()
+    True
+    """
+    return is_recording()
+
+
+def _no_rule(name: str) -> DTypeError:
+    from difflib import get_close_matches
+
+    known = sorted({f.__name__ for f in ANSWERS})
+    nearest = get_close_matches(name, known, 1, 0.0)
+    return DTypeError(
+        f"numpy.{name}",
+        "a Tensor",
+        "a function that has a rule here, since anything else would drop the graph",
+        f"the nearest one is numpy.{nearest[0]}; for the values alone use t.numpy()"
+        if nearest
+        else "use t.numpy() for the values alone",
+    )
+
+
+def _no_keyword(function: str, kwargs: dict[str, Any]) -> DTypeError:
+    key = next(iter(kwargs))
+    return DTypeError(
+        function,
+        f"{key}= for a Tensor",
+        "arguments that the rule knows",
+        "assign the result instead: t = numpy_function(t)" if key == "out" else f"leave {key}= out",
+    )
