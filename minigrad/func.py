@@ -146,13 +146,20 @@ def hvp(f: Callable[..., Any], x: Any, v: Any) -> Tensor:
     """
     if np.shape(v) != np.shape(x):
         raise ShapeError(
-            "hvp: v", f"v is {np.shape(v)}, x is {np.shape(x)}", "a direction of x's shape", "pass v of that shape"
+            "hvp: v",
+            f"v is {np.shape(v)}, x is {np.shape(x)}",
+            "a direction of x's shape",
+            "pass v of that shape",
         )
     return grad(lambda x: np.sum(grad(f)(x) * v))(x)  # type: ignore[no-any-return]
 
 
 def _run(
-    function: str, f: Callable[..., Any], argnums: int | Sequence[int], args: Sequence[Any], kwargs: dict[str, Any]
+    function: str,
+    f: Callable[..., Any],
+    argnums: int | Sequence[int],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
 ) -> tuple[Tensor, list[Tensor]]:
     """f's result, and the Tensors that stood in for the arguments in question."""
     places = [argnums] if isinstance(argnums, int) else list(argnums)
@@ -184,7 +191,10 @@ def _run(
         out = Tensor(out)
     if not isinstance(out, Tensor):
         raise DTypeError(
-            f"{function}: f", f"f returned {describe(out)}", "a Tensor", "return one tensor; np.stack joins several"
+            f"{function}: f",
+            f"f returned {describe(out)}",
+            "a Tensor",
+            "return one tensor; np.stack joins several",
         )
     return out, xs
 
@@ -199,7 +209,10 @@ def _pull(function: str, out: Tensor, xs: Sequence[Tensor], dout: Any) -> tuple[
     zeros = [Tensor(np.zeros(x.shape, x.dtype)) for x in xs]
     if np.shape(dout) != out.shape:
         raise ShapeError(
-            f"{function}: dout", f"{np.shape(dout)} for a result of {out.shape}", f"{out.shape}", "pass that shape"
+            f"{function}: dout",
+            f"{np.shape(dout)} for a result of {out.shape}",
+            f"{out.shape}",
+            "pass that shape",
         )
     if not out.requires_grad:
         return tuple(zeros)

@@ -32,7 +32,18 @@ from minigrad.errors import (
 from minigrad.tape import KeepingNode, Node, Version, is_recording, tick
 from minigrad.tensor import ANSWERS, TABLE, Tensor, TensorLike, numbers, wrap
 
-__all__ = ["AWAY_FROM_ZERO", "POSITIVE", "REAL", "UNIT", "Binary", "Case", "Domain", "Op", "Unary", "registry"]
+__all__ = [
+    "AWAY_FROM_ZERO",
+    "POSITIVE",
+    "REAL",
+    "UNIT",
+    "Binary",
+    "Case",
+    "Domain",
+    "Op",
+    "Unary",
+    "registry",
+]
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 
@@ -176,7 +187,7 @@ class Op:
         def publish(function: F) -> F:
             function.__doc__ = function.__doc__ or cls.__doc__
             function.__module__ = cls.__module__
-            cls.function, cls.answers = staticmethod(function), answers  # type: ignore[assignment]
+            cls.function, cls.answers = staticmethod(function), answers
             TABLE[cls.name] = function
             ANSWERS.update(dict.fromkeys(answers, function))
             return function
@@ -195,7 +206,8 @@ class Op:
             return tuple(wrap(v, p) if p is not None else v for v, p in zip(saved, node.parents, strict=False))
         for ask, value in zip(self.asks, saved, strict=True):
             if ask == self.keeps:
-                assert isinstance(node, KeepingNode) and node.inputs is not None
+                assert isinstance(node, KeepingNode)
+                assert node.inputs is not None
                 inputs = zip(node.inputs, node.parents, strict=True)
                 values.append(getattr(self, ask)(*[wrap(x, p) if p is not None else x for x, p in inputs]))
             elif ask == "out":
@@ -245,7 +257,10 @@ class Op:
             return error
         kind = {TypeError: DTypeError, IndexError: LabelError}.get(type(error), ArgumentError)
         return kind(
-            repr(self), got, self.signature or _first_line(type(self)), f"NumPy's reason for its refusal: {error}"
+            repr(self),
+            got,
+            self.signature or _first_line(type(self)),
+            f"NumPy's reason for its refusal: {error}",
         )
 
 
@@ -288,9 +303,9 @@ _REQUIRED = object()
 
 def _parameters(method: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
     """Names of a method's parameters after self, and whether the last one takes all the rest."""
-    code = method.__code__
-    variadic = bool(code.co_flags & 0x04)
-    return code.co_varnames[1 : code.co_argcount + variadic], variadic
+    kinds = inspect.signature(method).parameters
+    names = tuple(kinds)[1:]
+    return names, bool(names) and kinds[names[-1]].kind is inspect.Parameter.VAR_POSITIONAL
 
 
 def lift(op: Op | type[Op], name: str, value: Any) -> tuple[Tensor | None, Any, Node | None, Version | None]:
@@ -322,7 +337,8 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
         version = x in guarded or x == shared
         lines += [
             f"    if type({x}) is Tensor:",
-            f"        {x}_data = {x}._data; {x}_node = {x}._node" + (f"; {x}_version = {x}._version" if version else ""),
+            f"        {x}_data = {x}._data; {x}_node = {x}._node"
+            + (f"; {x}_version = {x}._version" if version else ""),
             "    else:",
             f"        {x}, {x}_data, {x}_node, {x}_version = lift(self, {x!r}, {x})",
         ]

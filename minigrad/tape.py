@@ -251,7 +251,7 @@ def own(found: dict[Node, Any], owned: set[Node]) -> dict[Node, Any]:
         node, g = found.popitem()
         # Copied unless the walk made it, or nothing else refers to it (2 references: `g` and getrefcount's
         # own argument; an interpreter that counts more gets a copy more).
-        if node not in owned and (type(g) is not np.ndarray or g.base is not None or sys.getrefcount(g) > 2):
+        if type(g) is not np.ndarray or (node not in owned and (g.base is not None or sys.getrefcount(g) > 2)):
             g = np.array(g)
         result[node] = g
     return result

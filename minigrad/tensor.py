@@ -14,7 +14,15 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from minigrad.errors import ArgumentError, DTypeError, GraphError, InPlaceError, LabelError, ShapeError, describe
+from minigrad.errors import (
+    ArgumentError,
+    DTypeError,
+    GraphError,
+    InPlaceError,
+    LabelError,
+    ShapeError,
+    describe,
+)
 from minigrad.tape import Leaf, Node, Version, accumulate, is_recording, own, recording, walk
 
 __all__ = ["Axis", "Tensor", "TensorLike", "enable_grad", "from_numpy", "grad", "is_grad_enabled", "no_grad"]
@@ -290,9 +298,11 @@ class Tensor:
         return TABLE["getitem"](self, index)  # type: ignore[no-any-return]
 
     def __setitem__(self, index: Any, value: TensorLike) -> None:
-        """x[index] = value, recorded where a gradient flows: x becomes a new result, and tensors that were
-        computed or taken from x before keep the old values. Raises InPlaceError for a leaf that requires
-        a gradient, unless under no_grad()."""
+        """x[index] = value, recorded where a gradient flows.
+
+        x then becomes a new result, and tensors that were computed or taken from it before keep the old values.
+        Raises InPlaceError for a leaf that requires a gradient, unless under no_grad().
+        """
         if self._write_is_recorded("x[index] = value", value):
             self._become(TABLE["setitem"](self, value, index))
             return
@@ -606,7 +616,8 @@ def numbers(function: str, data: Any, dtype: DTypeLike | None, *, copy: bool) ->
     except (ValueError, TypeError, OverflowError):
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "fiub":
-        got = describe(data) if isinstance(data, np.ndarray) else f"a {type(data).__name__} of {array.dtype} values"
+        is_array = isinstance(data, np.ndarray)
+        got = describe(data) if is_array else f"a {type(data).__name__} of {array.dtype} values"
         raise DTypeError(
             function,
             f"data is {got}",
@@ -739,9 +750,9 @@ def grad(
             )
     if create_graph:
         # A wrapper of its own for each, and values of its own where a seed came through untouched.
-        tensors = {
-            target: wrap(np.array(g._data) if g._node is None else g._data, g._node) for target, g in found.items()
-        }
+        tensors = {}
+        for target, g in found.items():
+            tensors[target] = wrap(np.array(g._data) if g._node is None else g._data, g._node)
     else:
         tensors = {target: wrap(g) for target, g in own(found, owned).items()}
     return tuple(tensors.get(target) for target in targets)

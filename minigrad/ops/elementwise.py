@@ -572,7 +572,7 @@ class Relu(Unary):
 
     domain = AWAY_FROM_ZERO
 
-    def reference(x: float) -> float:  # type: ignore[override,misc]  # a plain function, called from the class
+    def reference(x: float) -> float:  # type: ignore[misc]  # called from the class
         return x if x > 0 else 0.0
 
     def forward(self, x: Any) -> Any:
@@ -597,7 +597,7 @@ class Where(Op):
     elementwise = True
     domain = (REAL, REAL, REAL)
 
-    def reference(condition: float, x: float, y: float) -> float:  # type: ignore[override,misc]
+    def reference(condition: float, x: float, y: float) -> float:  # type: ignore[misc]
         return x if condition else y
 
     def forward(self, condition: Any, x: Any, y: Any) -> Any:
@@ -624,7 +624,7 @@ class Clip(Op):
 
     elementwise = True
 
-    def reference(x: float, a_min: float, a_max: float) -> float:  # type: ignore[override,misc]
+    def reference(x: float, a_min: float, a_max: float) -> float:  # type: ignore[misc]
         return min(max(x, a_min), a_max)
 
     def forward(self, x: Any, a_min: Any, a_max: Any) -> Any:

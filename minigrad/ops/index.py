@@ -16,7 +16,10 @@ __all__ = ["getitem", "scatter", "setitem", "take_along_axis"]
 def _is_basic(index: Any) -> bool:
     """Whether index picks each entry at most once and gives a view: integers, slices, None, ... alone."""
     parts = index if isinstance(index, tuple) else (index,)
-    return all(part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice)) and not isinstance(part, bool) for part in parts)
+    return all(
+        part is None or part is Ellipsis or (isinstance(part, (int, np.integer, slice)) and not isinstance(part, bool))
+        for part in parts
+    )
 
 
 class Getitem(Op):
@@ -144,7 +147,9 @@ class Setitem(Op):
     def reference(x: Any, y: Any, index: Any) -> Any:
         out = x.reshape(-1).tolist()
         places = np.arange(x.size).reshape(x.shape)[index]
-        for place, value in zip(places.reshape(-1).tolist(), np.broadcast_to(y, places.shape).reshape(-1).tolist(), strict=True):
+        for place, value in zip(
+            places.reshape(-1).tolist(), np.broadcast_to(y, places.shape).reshape(-1).tolist(), strict=True
+        ):
             out[place] = value
         return np.array(out).reshape(x.shape)
 
@@ -221,7 +226,7 @@ class TakeAlongAxis(Op):
             indices = np.asarray(self.indices)
             return LabelError(
                 "take_along_axis: indices",
-                f"x is {describe(arrays[0])}, indices is {describe(indices)} from {indices.min()} to {indices.max()}, axis={self.axis}",
+                f"x is {describe(arrays[0])}, indices go from {indices.min()} to {indices.max()}, axis={self.axis}",
                 f"indices within {np.shape(arrays[0])}",
                 "count from 0; indices come from np.argsort(x, axis), for example",
             )

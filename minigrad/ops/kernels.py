@@ -33,8 +33,8 @@ def floats(x: Any) -> Any:
 
 
 def _positive(x: Any) -> Any:
-    """1 where x >= 0, else 0, in x's dtype. Arithmetic with it is five times faster than where(), which
-    mispredicts its branches on data with random signs."""
+    """1 where x >= 0, else 0, in x's dtype."""
+    # Arithmetic with it is five times faster than where(), whose branches data with random signs mispredicts.
     return np.greater_equal(x, 0).astype(x.dtype)
 
 

@@ -105,7 +105,7 @@ class Tensordot(Op):
 
     axes: tuple[tuple[int, ...], tuple[int, ...]]
     cases = (
-        Case((2, 3), (3, 4), axes=1), Case((2, 3, 4), (4, 3, 2)), Case((2, 3), (3, 2), axes=((0, 1), (1, 0))),
+        Case((2, 3), (3, 4), axes=1), Case((2, 4, 3), (4, 3, 2)), Case((2, 3), (3, 2), axes=((0, 1), (1, 0))),
         Case((2,), (3,), axes=0), Case((2, 3, 2), (2, 2), axes=(-1, 0)),
     )  # fmt: skip
 
@@ -220,7 +220,8 @@ class Einsum(Op):
         return out
 
     def forward(self, *xs: Any) -> Any:
-        return np.einsum(f"{','.join(self.inputs)}->{self.output}", *xs, optimize=len(xs) > 1)
+        out = np.einsum(f"{','.join(self.inputs)}->{self.output}", *xs, optimize=len(xs) > 1)
+        return np.array(out) if len(xs) == 1 else out  # one operand may come back as a view
 
     def backward(self, dout: Any, *xs: Any) -> Any:
         return tuple(self._gradient(i, dout, xs) for i in range(len(xs)))
@@ -312,7 +313,12 @@ class Trace(Op):
     offset: int = 0
     axis1: int = 0
     axis2: int = 1
-    cases = (Case((3, 3)), Case((2, 3), offset=1), Case((2, 3, 3), axis1=1, axis2=2), Case((3, 2, 3), axis1=2, axis2=0))
+    cases = (
+        Case((3, 3)),
+        Case((2, 3), offset=1),
+        Case((2, 3, 3), axis1=1, axis2=2),
+        Case((3, 2, 3), axis1=2, axis2=0),
+    )
 
     @staticmethod
     def reference(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
@@ -362,7 +368,13 @@ class Norm(Op):
     def backward(self, dout: Any, x: Any, out: Any) -> Any:
         safe = np.where(plain(out) == 0, 1, out)
         if not self.keepdims and x.shape:
-            axes = range(len(x.shape)) if self.axis is None else self.axis if isinstance(self.axis, tuple) else (self.axis,)
+            axes = (
+                range(len(x.shape))
+                if self.axis is None
+                else self.axis
+                if isinstance(self.axis, tuple)
+                else (self.axis,)
+            )
             kept = tuple(1 if i in [a % len(x.shape) for a in axes] else n for i, n in enumerate(x.shape))
             dout, safe = np.reshape(dout, kept), np.reshape(safe, kept)
         return dout * (x / safe)

@@ -54,6 +54,10 @@ class Astype(Op):
     dtype: Any
     cases = (Case((3,), dtype="float64"),)
 
+    @staticmethod
+    def reference(x: Any, dtype: Any) -> Any:
+        return np.array(x.tolist(), dtype)
+
     def forward(self, x: Any) -> Any:
         return np.asarray(x).astype(self.dtype)
 
@@ -93,7 +97,12 @@ class Reshape(Reshaping):
     """
 
     shape: Any
-    cases = (Case((2, 3), shape=(3, 2)), Case((2, 3), shape=-1), Case((), shape=(1, 1)), Case((0, 3), shape=(3, 0)))
+    cases = (
+        Case((2, 3), shape=(3, 2)),
+        Case((2, 3), shape=-1),
+        Case((), shape=(1, 1)),
+        Case((0, 3), shape=(3, 0)),
+    )
 
     def forward(self, x: Any) -> Any:
         return np.reshape(x, self.shape)
@@ -171,7 +180,9 @@ class Transpose(Op):
         return np.transpose(x, self.axes)
 
     def backward(self, dout: Any) -> Any:
-        return np.transpose(dout, None if self.axes is None else np.argsort([a % dout.ndim for a in self.axes]).tolist())
+        return np.transpose(
+            dout, None if self.axes is None else np.argsort([a % dout.ndim for a in self.axes]).tolist()
+        )
 
 
 @Transpose.public(np.transpose)
@@ -325,8 +336,10 @@ def stack(xs: Sequence[TensorLike], axis: int = 0) -> Tensor:
 
 
 def _sequence(function: str, xs: Any) -> list[tuple[int, ...]]:
-    if isinstance(xs, (np.ndarray, Tensor)) and xs.ndim == 0 or not len(xs):
-        raise ArgumentError(f"{function}: xs", describe(xs), "a list of at least one tensor", f"write {function}([x, y])")
+    if (isinstance(xs, (np.ndarray, Tensor)) and xs.ndim == 0) or not len(xs):
+        raise ArgumentError(
+            f"{function}: xs", describe(xs), "a list of at least one tensor", f"write {function}([x, y])"
+        )
     return [np.shape(plain(x)) for x in xs]
 
 
@@ -403,7 +416,10 @@ def pad(x: TensorLike, pad_width: Any, mode: str = "constant", *, constant_value
         return Pad(widths, constant_values)(x)
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
         raise ArgumentError(
-            "pad: mode", repr(mode), '"constant", "edge", "reflect", "symmetric" or "wrap"', 'write mode="constant"'
+            "pad: mode",
+            repr(mode),
+            '"constant", "edge", "reflect", "symmetric" or "wrap"',
+            'write mode="constant"',
         )
     rows = [np.pad(np.arange(n), width, mode=mode) for n, width in zip(shape, widths, strict=True)]  # type: ignore[call-overload]
     return TABLE["getitem"](x, np.ix_(*rows))  # type: ignore[no-any-return]
@@ -419,7 +435,13 @@ class Tile(Op):
     """
 
     reps: Any
-    cases = (Case((2,), reps=3), Case((2, 3), reps=(2, 2)), Case((3,), reps=(2, 1)), Case((2, 3), reps=2), Case((2,), reps=0))
+    cases = (
+        Case((2,), reps=3),
+        Case((2, 3), reps=(2, 2)),
+        Case((3,), reps=(2, 1)),
+        Case((2, 3), reps=2),
+        Case((2,), reps=0),
+    )
 
     def forward(self, x: Any) -> Any:
         return np.tile(x, self.reps)
@@ -451,7 +473,12 @@ class Repeat(Op):
 
     repeats: Any
     axis: int | None = None
-    cases = (Case((3,), repeats=2), Case((2, 3), repeats=2, axis=0), Case((2, 3), repeats=(1, 0, 2), axis=1), Case((2, 2), repeats=3))
+    cases = (
+        Case((3,), repeats=2),
+        Case((2, 3), repeats=2, axis=0),
+        Case((2, 3), repeats=(1, 0, 2), axis=1),
+        Case((2, 2), repeats=3),
+    )
 
     def forward(self, x: Any) -> Any:
         return np.repeat(x, self.repeats, self.axis)

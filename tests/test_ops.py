@@ -1,0 +1,327 @@
+"""Every op in the registry, against what it declares: values, first and second order, and what it must not do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from calls import LAYOUTS, OPS, Call, calls, layout
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad import unfused
+from minigrad.op import Op
+from minigrad.tensor import Tensor
+
+every_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+EPS = {"float16": 1e-3, "float32": 1.2e-7, "float64": 2.3e-16}
+
+
+def expected(call: Call) -> np.ndarray:
+    """The value by the op's independent reference: scalar by scalar, slice by slice, or by NumPy's own function."""
+    op = call.op
+    if op.reference is None:
+        assert op.answers, f"{op.name} declares no reference and answers to no NumPy function"
+        return np.asarray(call(*call.arrays, function=op.answers[0]))
+    if op.elementwise:
+        scalars = np.frompyfunc(lambda *v: op.reference(*[float(x) for x in v]), len(call.arrays), 1)
+        return np.asarray(scalars(*call.arrays)).astype(float)
+    if op.cases:
+        return np.asarray(call.op.reference(*call.arrays, **call.kwargs))
+    (x,), axis = call.arrays, call.kwargs["axis"]
+    axes = tuple(range(x.ndim)) if axis is None else tuple(a % x.ndim for a in np.atleast_1d(axis))
+    kept = [i for i in range(x.ndim) if i not in axes]
+    flat = np.transpose(x, (*kept, *axes)).reshape(*[x.shape[i] for i in kept], -1)
+    out = np.array([op.reference(row.tolist()) for row in flat.reshape(-1, flat.shape[-1])])
+    return out.reshape([1 if i in axes else n for i, n in enumerate(x.shape) if call.kwargs["keepdims"] or i not in axes])
+
+
+def is_float(x: Any) -> bool:
+    return x.dtype.kind == "f"
+
+
+def tensors(arrays: list[np.ndarray]) -> list[Any]:
+    return [Tensor(x, requires_grad=True) if is_float(x) else x for x in arrays]
+
+
+def leaves(xs: list[Any]) -> list[Tensor]:
+    return [x for x in xs if isinstance(x, Tensor)]
+
+
+def draw_like(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.asarray(rng.uniform(0.5, 1.5, shape) * rng.choice([-1, 1], shape))
+
+
+def slope(f: Any, points: list[np.ndarray], directions: list[np.ndarray]) -> float:
+    """df along directions: central differences, extrapolated once (error of order h**4)."""
+
+    def difference(h: float) -> float:
+        up = f([x + h * v if is_float(x) else x for x, v in zip(points, directions, strict=True)])
+        down = f([x - h * v if is_float(x) else x for x, v in zip(points, directions, strict=True)])
+        return float(up - down) / (2 * h)
+
+    return (4 * difference(5e-4) - difference(1e-3)) / 3
+
+
+def first_order_error(call: Call, seed: int) -> float:
+    """How far backward is from the numerical derivative in a drawn direction, relative to the terms' size."""
+    xs = tensors(call.arrays)
+    out = call(*xs)
+    dout = draw_like(out.shape, seed)
+    directions = [draw_like(x.shape, seed + 2 + i) for i, x in enumerate(call.arrays)]
+    grads = mg.grad(out, leaves(xs), dout, allow_unused=True)
+    along = [v for x, v in zip(call.arrays, directions, strict=True) if is_float(x)]
+    terms = [g.data * v for g, v in zip(grads, along, strict=True) if g is not None]
+    numeric = slope(lambda points: np.sum(dout * call(*points).data), call.arrays, directions)
+    got = float(sum(np.sum(t) for t in terms))
+    scale = sum(float(np.sum(np.abs(t))) for t in terms) + abs(numeric)
+    return abs(got - numeric) / (scale + 1e-3) if np.isfinite(got) else np.inf
+
+
+def second_order_error(call: Call, seed: int) -> float:
+    """The same for the gradient itself, as a function of the inputs and of dout."""
+    out_shape = call(*call.arrays).shape
+    points = [*call.arrays, draw_like(out_shape, seed)]
+    weights = [draw_like(x.shape, seed + 3 + i) for i, x in enumerate(call.arrays)]
+
+    def phi(values: list[Any], *, graph: bool) -> Tensor | float:
+        xs = [v if isinstance(v, Tensor) or not is_float(v) else Tensor(v, requires_grad=True) for v in values]
+        *inputs, dout = xs
+        grads = mg.grad(call(*inputs), leaves(inputs), dout, create_graph=graph, allow_unused=True)
+        used = [w for x, w in zip(inputs, weights, strict=True) if isinstance(x, Tensor)]
+        return sum((mg.sum(g * w) for g, w in zip(grads, used, strict=True) if g is not None), 0.0)
+
+    xs = tensors(points)
+    total = phi(xs, graph=True)
+    directions = [draw_like(x.shape, seed + 9 + i) for i, x in enumerate(points)]
+    terms = []
+    if isinstance(total, Tensor) and total.requires_grad:
+        along = [v for x, v in zip(points, directions, strict=True) if is_float(x)]
+        grads = mg.grad(total, leaves(xs), allow_unused=True)
+        terms = [g.data * v for g, v in zip(grads, along, strict=True) if g is not None]
+    numeric = slope(lambda values: getattr(phi(values, graph=False), "data", 0.0), points, directions)
+    got = float(sum(np.sum(t) for t in terms))
+    scale = sum(float(np.sum(np.abs(t))) for t in terms) + abs(numeric)
+    return abs(got - numeric) / (scale + 1e-3) if np.isfinite(got) else np.inf
+
+
+@every_op
+@given(data=st.data())
+def test_value_equals_an_independent_reference(op: type[Op], data: st.DataObject) -> None:
+    call = data.draw(calls(op))
+    got = call(*[Tensor(x) if is_float(x) else x for x in call.arrays])
+    want = expected(call)
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got.data, want, rtol=1e-13, atol=1e-14)
+
+
+@every_op
+@given(data=st.data())
+def test_first_order_equals_numerical_differentiation(op: type[Op], data: st.DataObject) -> None:
+    assert first_order_error(data.draw(calls(op)), data.draw(st.integers(0, 999))) < 1e-8
+
+
+@every_op
+@given(data=st.data())
+def test_second_order_equals_numerical_differentiation(op: type[Op], data: st.DataObject) -> None:
+    assert second_order_error(data.draw(calls(op)), data.draw(st.integers(0, 999))) < 1e-8
+
+
+@every_op
+@given(data=st.data())
+def test_numpy_function_answers_like_the_op(op: type[Op], data: st.DataObject) -> None:
+    call = data.draw(calls(op))
+    xs = tensors(call.arrays)
+    want = call(*xs)
+    for function in op.answers:
+        got = call(*xs, function=function)
+        assert isinstance(got, Tensor)
+        assert got.requires_grad == want.requires_grad
+        np.testing.assert_array_equal(got.data, want.data)
+
+
+@every_op
+@given(data=st.data())
+def test_dtype_layout_and_memory(op: type[Op], data: st.DataObject) -> None:
+    call = data.draw(calls(op))
+    dtype = data.draw(st.sampled_from(["float16", "float32", "float64"]))
+    if op.name == "astype":
+        dtype = "float64"
+    inputs = [
+        layout(x.astype(dtype) if is_float(x) else x, data.draw(st.sampled_from(LAYOUTS))) for x in call.arrays
+    ]
+    before = [x.copy() for x in inputs]
+    frozen = [x.view() for x in inputs]
+    for x in frozen:
+        x.flags.writeable = False
+    xs = [mg.from_numpy(x) if is_float(x) else x for x in frozen]
+    for x in leaves(xs):
+        x.requires_grad = True
+    out = call(*xs)
+    assert out.dtype == dtype
+    assert out._node is not None
+    if not op.view:
+        assert not any(np.shares_memory(out.data, x) for x in frozen)
+    dout = layout(draw_like(out.shape, data.draw(st.integers(0, 99))).astype(dtype), data.draw(st.sampled_from(LAYOUTS)))
+    seed = dout.copy()
+    dout.flags.writeable = False
+    out.backward(dout)
+    for x, old in zip(inputs, before, strict=True):
+        np.testing.assert_array_equal(x, old)
+    np.testing.assert_array_equal(dout, seed)
+    seen: list[np.ndarray] = [*frozen, dout, out.data]
+    for x in leaves(xs):
+        if x.grad is not None:
+            assert type(x.grad) is np.ndarray
+            assert x.grad.shape == x.shape
+            assert x.grad.dtype == x.dtype
+            assert x.grad.flags.writeable
+            assert not any(np.shares_memory(x.grad, other) for other in seen)
+            seen.append(x.grad)
+    # in the narrow dtype the same gradient, but for its rounding
+    wide = tensors([x.astype(float) if is_float(x) else x for x in before])
+    call(*wide).backward(seed.astype(float))
+    for x, y in zip(leaves(xs), leaves(wide), strict=True):
+        assert (x.grad is None) == (y.grad is None)
+        if x.grad is not None:
+            tolerance = 200 * EPS[dtype] * max(1.0, float(np.max(np.abs(y.grad), initial=0)))
+            np.testing.assert_allclose(x.grad.astype(float), y.grad, rtol=200 * EPS[dtype], atol=tolerance)
+
+
+class Planted:
+    """An op's rule, replaced by a wrong one for as long as the with block lasts."""
+
+    def __init__(self, op: type[Op], mistake: str, *, second_order_only: bool = False) -> None:
+        self.op, self.mistake, self.only_second = op, mistake, second_order_only
+        self.right = op.backward
+        self.changed = False
+        self.stale: dict[Any, Any] = {}
+
+    def rule(self, instance: Op, dout: Any, *saved: Any) -> Any:
+        grads = self.right(instance, dout, *saved)
+        if self.only_second and not isinstance(dout, Tensor):
+            return grads
+        single = not isinstance(grads, tuple)
+        wrong = self.wrong([grads] if single else list(grads))
+        return wrong[0] if single else tuple(wrong)
+
+    def wrong(self, grads: list[Any]) -> list[Any]:
+        real = [i for i, g in enumerate(grads) if g is not None]
+        if self.mistake == "x 1.001":
+            self.changed = True
+            return [g if g is None else g * 1.001 for g in grads]
+        if self.mistake == "zero":
+            self.changed = True
+            return [g if g is None else g * 0.0 for g in grads]
+        if self.mistake == "negated":
+            self.changed = True
+            return [g if g is None else -g for g in grads]
+        if self.mistake == "swapped":
+            if len(real) > 1:
+                i, j = real[:2]
+                if grads[i].shape == grads[j].shape and not np.array_equal(grads[i], grads[j]):
+                    self.changed = True
+                    grads[i], grads[j] = grads[j], grads[i]
+            return grads
+        key = tuple(None if g is None else g.shape for g in grads)  # stale: the gradients of the call before
+        before, self.stale[key] = self.stale.get(key), grads
+        self.changed |= before is not None and any(
+            g is not None and not np.array_equal(g, b) for g, b in zip(grads, before, strict=True)
+        )
+        return grads if before is None else before
+
+    def __enter__(self) -> Planted:
+        planted = self
+
+        def backward(instance: Op, dout: Any, *saved: Any) -> Any:
+            return planted.rule(instance, dout, *saved)
+
+        self.had = "backward" in self.op.__dict__
+        self.op.backward = backward
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.had:
+            self.op.backward = self.right
+        else:
+            del self.op.backward
+
+
+def caught(op: type[Op], mistake: str, error: Any, *, second_order_only: bool = False) -> tuple[bool, bool]:
+    """(whether a check failed under the planted rule, whether the rule ever differed from the right one)."""
+    failures, changed = [], False
+
+    @settings(max_examples=12)
+    @given(call=calls(op, empty=False), seed=st.integers(0, 999))
+    def check(call: Call, seed: int) -> None:
+        nonlocal changed
+        with Planted(op, mistake, second_order_only=second_order_only) as planted:
+            if mistake == "stale":
+                error(call, seed + 1)
+            failures.append(error(call, seed) > 1e-8)
+        changed |= planted.changed
+
+    check()
+    return any(failures), changed
+
+
+@every_op
+@pytest.mark.parametrize("mistake", ["x 1.001", "zero", "negated", "swapped", "stale"])
+def test_a_planted_wrong_rule_is_caught(op: type[Op], mistake: str) -> None:
+    found, changed = caught(op, mistake, first_order_error)
+    assert found == changed
+    assert changed or mistake == "swapped"
+
+
+@every_op
+def test_a_rule_wrong_only_at_second_order_is_caught(op: type[Op]) -> None:
+    found, changed = caught(op, "x 1.001", second_order_error, second_order_only=True)
+    assert found
+    assert changed
+
+
+@pytest.mark.parametrize("name", unfused.__all__)
+@given(data=st.data())
+def test_fused_equals_unfused(name: str, data: st.DataObject) -> None:
+    op = next(op for op in OPS if op.name == name)
+    call = data.draw(calls(op, empty=False))
+    twin = getattr(unfused, name)
+    dout = draw_like(call(*call.arrays).shape, data.draw(st.integers(0, 999)))
+    results = []
+    for function in (op.function, twin):
+        (x,) = tensors(call.arrays)
+        out = call(x, function=function)
+        (dx,) = mg.grad(out, x, dout, create_graph=True)
+        (ddx,) = mg.grad(dx, x, draw_like(x.shape, 7), allow_unused=True)
+        results.append((out.data, dx.data, ddx.data))
+    for got, want in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-12)
+
+
+def test_the_unfused_sigmoid_is_the_books_graph() -> None:
+    node = unfused.sigmoid(Tensor([5.0], requires_grad=True))._node
+    names = []
+    while node is not None and node.op is not None:
+        names.append(node.op.name)
+        node = next(p for p in node.parents if p is not None)
+    assert names[::-1] == ["multiply", "exp", "add", "divide"]
+
+
+@every_op
+def test_kept_array_equals_the_method_it_stands_for(op: type[Op]) -> None:
+    if op.keeps is None:
+        return
+
+    @given(call=calls(op))
+    def check(call: Call) -> None:
+        out = call(*tensors(call.arrays))
+        node = out._node
+        while node.op.name != op.name:
+            node = next(p for p in node.parents if p is not None)
+        kept = node.saved[node.op.asks.index(op.keeps)]
+        np.testing.assert_allclose(kept, getattr(node.op, op.keeps)(*node.inputs), rtol=1e-14, atol=1e-15)
+
+    check()
