@@ -1,7 +1,7 @@
 """Op: what an operation declares, and how a call of it is recorded.
 
 An op is a small frozen class. Its fields are its static parameters; `forward` takes arrays and returns an
-array; `backward` takes the incoming gradient `dout` and asks by name for what it needs. It may ask for
+array (a NumPy ufunc will do as it is); `backward` takes the incoming gradient `dout` and asks by name for what it needs. It may ask for
 
     x          any argument of forward, by its name       out         the result of forward
     x_shape    only the shape of that argument            needs       truthy entries for gradients in demand
@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -24,13 +25,14 @@ import numpy as np
 from minigrad.errors import (
     ArgumentError,
     DTypeError,
+    InPlaceError,
     LabelError,
     MinigradError,
     ShapeError,
     describe,
 )
-from minigrad.tape import KeepingNode, Node, Version, is_recording, tick
-from minigrad.tensor import ANSWERS, TABLE, Tensor, TensorLike, numbers, wrap
+from minigrad.tape import FOREIGN, KeepingNode, Node, Version, is_recording, tick
+from minigrad.tensor import Tensor, TensorLike, numbers, publish, wrap
 
 __all__ = [
     "AWAY_FROM_ZERO",
@@ -110,6 +112,8 @@ class Op:
     fields: ClassVar[dict[str, Any]] = {}
     args: ClassVar[tuple[str, ...]] = ()
     variadic: ClassVar[bool] = False
+    outside: ClassVar[bool] = True  # a user's own, whose methods see read-only arrays
+    spares: ClassVar[bool] = False  # keeps something in place of its inputs: at first order they may be written
     asks: ClassVar[tuple[str, ...]] = ()
     function: ClassVar[Callable[..., Tensor] | None] = None  # the public function, where there is one
     answers: ClassVar[tuple[Callable[..., Any], ...]] = ()  # NumPy functions that it stands for
@@ -132,6 +136,11 @@ class Op:
         cls.args, cls.variadic = _parameters(cls.forward)
         asks, _ = _parameters(cls.backward)
         cls.asks = asks[1:]
+        cls.outside = not cls.__module__.startswith("minigrad.")
+        cls.spares = cls.keeps is not None and not set(cls.args) & set(cls.asks)
+        for key in {"forward", "forward_and_keep", "backward"} & vars(cls).keys() if cls.outside else ():
+            method = getattr(cls, key)
+            setattr(cls, key, method if isinstance(method, np.ufunc) else _careful(method))
         given = {*cls.args, *(f"{arg}_shape" for arg in cls.args), "out", "needs", cls.keeps}
         for ask in cls.asks:
             if ask not in given:
@@ -145,6 +154,9 @@ class Op:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         values = dict(zip(self.fields, args, strict=False))
+        if len(values) == len(self.fields) == len(args) and not kwargs:
+            self.__dict__.update(values)
+            return
         if len(args) > len(self.fields) or values.keys() & kwargs.keys() or kwargs.keys() - self.fields.keys():
             raise DTypeError(
                 type(self).__name__,
@@ -184,15 +196,14 @@ class Op:
     def public(cls, *answers: Callable[..., Any]) -> Callable[[F], F]:
         """Decorator: this function is the op's public one, has its docstring, answers to these NumPy functions."""
 
-        def publish(function: F) -> F:
+        def decorate(function: F) -> F:
             function.__doc__ = function.__doc__ or cls.__doc__
             function.__module__ = cls.__module__
             cls.function, cls.answers = staticmethod(function), answers
-            TABLE[cls.name] = function
-            ANSWERS.update(dict.fromkeys(answers, function))
+            publish(cls.name, function, answers)
             return function
 
-        return publish
+        return decorate
 
     def argument(self, i: int) -> str:
         """The name of argument i, for error texts."""
@@ -220,7 +231,7 @@ class Op:
 
     def explain(self, error: Exception, *arrays: Any) -> Exception:
         """The error to raise where forward failed on arrays: in the op's words, by its contract."""
-        if isinstance(error, (MinigradError, FloatingPointError, MemoryError)):
+        if isinstance(error, MinigradError) or not isinstance(error, (ValueError, TypeError, IndexError)):
             return error
         names = [self.argument(i) for i in range(len(arrays))]
         got = ", ".join(f"{name} is {describe(a)}" for name, a in zip(names, arrays, strict=True))
@@ -243,24 +254,25 @@ class Op:
                     f"contract {self.signature}: {clash}",
                     "transpose or reshape one of them, for example x.T",
                 )
-        axis = getattr(self, "axis", None)
         if isinstance(error, np.exceptions.AxisError):
-            n = len(shapes[0])
+            axes = {k: v for k, v in self.__dict__.items() if k.startswith("ax") or k in ("source", "destination")}
+            n = len(shapes[0]) if error.ndim is None else error.ndim
             return LabelError(
-                f"{self.name}: axis",
-                f"axis={axis}, {got}",
-                f"axes from {-n} to {n - 1}" if n else "no axis: x has none",
+                f"{self.name}: {', '.join(axes)}",
+                f"{', '.join(f'{k}={v}' for k, v in axes.items())}, {got}",
+                f"axes from {-n} to {n - 1}" if n else f"no axis: {names[0]} has none",
                 "count axes from 0, or from the end with -1",
             )
-        if not type(self).__module__.startswith("minigrad."):
+        if self.outside:
             error.add_note(f"in forward of {self}: {got}")
             return error
         kind = {TypeError: DTypeError, IndexError: LabelError}.get(type(error), ArgumentError)
+        parameters = [f"{k}={v!r}" for k, v in self.__dict__.items() if v is not self.fields.get(k)]
         return kind(
-            repr(self),
-            got,
-            self.signature or _first_line(type(self)),
-            f"NumPy's reason for its refusal: {error}",
+            self.name,
+            f"{', '.join([got, *parameters])}, which NumPy refuses ({error})",
+            f"contract {self.signature}" if self.signature else _first_line(type(self)),
+            f"compare with a call that works: {_example(type(self))}",
         )
 
 
@@ -303,20 +315,24 @@ _REQUIRED = object()
 
 def _parameters(method: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
     """Names of a method's parameters after self, and whether the last one takes all the rest."""
+    if isinstance(method, np.ufunc):
+        return ("x", "y")[: method.nin], False
     kinds = inspect.signature(method).parameters
     names = tuple(kinds)[1:]
     return names, bool(names) and kinds[names[-1]].kind is inspect.Parameter.VAR_POSITIONAL
 
 
-def lift(op: Op | type[Op], name: str, value: Any) -> tuple[Tensor | None, Any, Node | None, Version | None]:
-    """An argument that is not exactly a Tensor: (the tensor, its array, its node, its version)."""
+def lift(op: Op, name: str, value: Any) -> tuple[Any, Node | None, Version | None]:
+    """An argument of any kind: (its array, its node, its version)."""
     if isinstance(value, Tensor):
-        return value, value._data, value._node, value._version
+        if value._version is None and value._node is None:
+            value._version = Version()
+        return value._data, value._node, value._version
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub":
-        return None, value, None, None
+        return value, None, None
     if isinstance(value, (float, int)):
-        return None, value, None, None  # stays a Python number: a weak scalar that leaves float32 alone
-    return None, numbers(f"{op.name}: {name}", value, None, copy=False), None, None
+        return value, None, None  # stays a Python number: a weak scalar that leaves float32 alone
+    return numbers(f"{op.name}: {name}", value, None, copy=False), None, None
 
 
 def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
@@ -328,25 +344,24 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
     if cls.variadic:
         return _variadic_call
     args = cls.args
-    guarded = [x for x in args if x in cls.asks]
+    guarded = [x for x in args if x in cls.asks or cls.keeps]
     shared = args[0] if cls.view else None
     saved = ", ".join(_ask(cls, ask) for ask in cls.asks)
     arrays = ", ".join(f"{x}_data" for x in args)
     lines = [f"def {cls.name}({', '.join(filter(None, [head, *args]))}):"]
     for x in args:
         version = x in guarded or x == shared
-        lines += [
-            f"    if type({x}) is Tensor:",
-            f"        {x}_data = {x}._data; {x}_node = {x}._node"
-            + (f"; {x}_version = {x}._version" if version else ""),
-            "    else:",
-            f"        {x}, {x}_data, {x}_node, {x}_version = lift(self, {x!r}, {x})",
-        ]
+        lines += [f"    if type({x}) is Tensor:", f"        {x}_data = {x}._data; {x}_node = {x}._node"]
         if version:  # memory of no recorded result, that somebody may yet write into: let it be seen
             lines += [
-                f"    if {x}_version is None and {x}_node is None and {x} is not None:",
-                f"        {x}_version = {x}._version = Version()",
+                f"        {x}_version = {x}._version",
+                f"        if {x}_version is None and {x}_node is None: {x}_version = {x}._version = Version()",
             ]
+        lines += [
+            f"    elif type({x}) is float or type({x}) is int:",
+            f"        {x}_data = {x}; {x}_node = {x}_version = None",
+            f"    else: {x}_data, {x}_node, {x}_version = lift(self, {x!r}, {x})",
+        ]
     nodes = " or ".join(f"{x}_node is not None" for x in args)
     lines += [f"    recorded = ({nodes}) and is_recording()", "    try:"]
     if "check" in dir(cls):
@@ -357,7 +372,7 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
             f"        else: out = self.forward({arrays})",
         ]
     else:
-        lines += [f"        out = self.forward({arrays})"]
+        lines += [f"        out = {'forward' if isinstance(cls.forward, np.ufunc) else 'self.forward'}({arrays})"]
     lines += [
         "    except Exception as error:",
         f"        raise self.explain(error, {arrays}) from None",
@@ -366,6 +381,7 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
         f"    t._version = {shared}_version" if shared else "    t._version = None",
         "    if not recorded:",
         "        t._node = None",
+        f"        if {shared}_node is not None and {shared}_version is None: t._version = FOREIGN" if shared else "",
         "        return t",
         f"    t._node = node = new({'KeepingNode' if cls.keeps else 'Node'})",
         f"    node.op = self; node.parents = parents = ({', '.join(f'{x}_node' for x in args)},)",
@@ -385,6 +401,8 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
         "Node": Node,
         "KeepingNode": KeepingNode,
         "Version": Version,
+        "FOREIGN": FOREIGN,
+        "forward": cls.forward,
         "lift": lift,
         "is_recording": is_recording,
         "tick": tick,
@@ -399,6 +417,50 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
     if not head:
         function.__annotations__ = {**dict.fromkeys(args, TensorLike), "return": Tensor}
     return function
+
+
+def _careful(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's forward or backward, which can neither write into its arguments nor pass on their memory.
+
+    Others still need the arguments: x is the caller's own array, and dout may be on its way to other nodes too.
+    """
+
+    @wraps(method)
+    def careful(self: Op, *args: Any) -> Any:
+        try:
+            out = method(self, *map(_sealed, args))
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            raise InPlaceError(
+                f"{self}.{method.__name__}",
+                "a write into one of its arguments",
+                "arguments left as they are, since others still need them",
+                "write into a copy: dout = dout.copy(), or use np.where(mask, 0, dout)",
+            ) from error
+        if method.__name__ == "backward" or self.view:
+            return out
+        return tuple(_unshared(part, args) for part in out) if isinstance(out, tuple) else _unshared(out, args)
+
+    return careful
+
+
+def _sealed(value: Any) -> Any:
+    """value such that a write into it is an error, or goes to a copy."""
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    elif isinstance(value, Tensor):
+        value = wrap(value._data, value._node, FOREIGN)
+    return value
+
+
+def _unshared(out: Any, arrays: Sequence[Any]) -> Any:
+    """out in memory of its own, where an op that is not declared as a view returned an argument's."""
+    if not isinstance(out, np.ndarray) or out.base is None:
+        return out
+    shared = any(isinstance(a, np.ndarray) and np.may_share_memory(out, a) for a in arrays)
+    return out.copy() if shared else out
 
 
 def _ask(cls: type[Op], ask: str) -> str:
@@ -416,24 +478,19 @@ def _ask(cls: type[Op], ask: str) -> str:
 def _variadic_call(self: Op, *args: TensorLike) -> Tensor:
     """The same for an op whose forward takes any number of arrays, all of which its rule may ask for."""
     lifted = [lift(self, self.argument(i), x) for i, x in enumerate(args)]
-    arrays = [array for _, array, _, _ in lifted]
+    arrays = [array for array, _, _ in lifted]
     try:
         out = np.asarray(self.forward(*arrays))
     except Exception as error:
         raise self.explain(error, *arrays) from None
-    t = wrap(out)
-    parents = tuple(node for _, _, node, _ in lifted)
+    t = wrap(_unshared(out, arrays))
+    parents = tuple(node for _, node, _ in lifted)
     if not any(parents) or not is_recording():
         return t
     t._node = node = object.__new__(Node)
     node.op, node.parents, node.birth, node.shape, node.dtype = self, parents, tick(), out.shape, out.dtype
-    node.saved, node.guards = (), None
-    if self.asks:
-        node.saved = tuple(arrays)
-        for x, _, parent, version in lifted:
-            if x is not None and version is None and parent is None:
-                x._version = Version()
-        node.guards = tuple(x._version if x is not None else None for x, _, _, _ in lifted)
+    node.saved = tuple(arrays) if self.asks else ()
+    node.guards = tuple(version for _, _, version in lifted) if self.asks else None
     return t
 
 
@@ -464,6 +521,12 @@ def _contract_clash(signature: str, names: list[str], shapes: list[tuple[int, ..
     batches = [s[: len(s) - len([d for d in c.split(",") if d])] for c, s in zip(inputs, shapes, strict=False)]
     clash = _broadcast_clash(names, batches)
     return f"in front of the core axes, {clash}" if clash else ""
+
+
+def _example(cls: type[Op]) -> str:
+    """The call that the docstring of an op shows."""
+    calls = [line.strip()[4:] for line in (cls.__doc__ or "").splitlines() if line.strip().startswith(">>> ")]
+    return next((call for call in calls if call.startswith(cls.name)), f"{cls.name}({', '.join(cls.args)})")
 
 
 def _first_line(cls: type[Op]) -> str:

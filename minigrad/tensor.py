@@ -6,10 +6,11 @@ they are defined, so that imports only point down.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -23,7 +24,7 @@ from minigrad.errors import (
     ShapeError,
     describe,
 )
-from minigrad.tape import Leaf, Node, Version, accumulate, is_recording, own, recording, walk
+from minigrad.tape import FOREIGN, Leaf, Node, Version, accumulate, is_recording, own, recording, walk
 
 __all__ = ["Axis", "Tensor", "TensorLike", "enable_grad", "from_numpy", "grad", "is_grad_enabled", "no_grad"]
 
@@ -33,6 +34,18 @@ Array = NDArray[Any]
 # name of an op -> its public function; NumPy function or ufunc -> the function that answers to it
 TABLE: dict[str, Callable[..., Any]] = {}
 ANSWERS: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+# name of an op -> the operator of Python that it is
+OPERATORS = {
+    "add": "add",
+    "subtract": "sub",
+    "multiply": "mul",
+    "divide": "truediv",
+    "power": "pow",
+    "matmul": "matmul",
+    "negative": "neg",
+    "absolute": "abs",
+}
 
 _new = object.__new__
 
@@ -81,14 +94,16 @@ class Tensor:
     @property
     def data(self) -> Array:
         """The array itself, writable. Writes through it are not seen by the tape; `t.data -= ...` is."""
+        if self._version is FOREIGN:
+            self._data, self._version = self._data.copy(), Version()
         return self._data
 
     @data.setter
-    def data(self, array: ArrayLike) -> None:
+    def data(self, array: ArrayLike | Tensor) -> None:
         written = array is self._data
         if self._node is not None and not isinstance(self._node, Leaf):
             if written:
-                self._node.saved = None  # the values its rule and its readers saved are gone
+                self._spoil(self._node)
             raise InPlaceError(
                 "Tensor.data",
                 f"a new value for a result of {self._node.op}",
@@ -96,12 +111,21 @@ class Tensor:
                 "write t = t.detach() first, or compute a new tensor",
             )
         if written:
-            self._touch(".data was assigned:")
+            self._touch("an assignment to .data")
             return
-        array = numbers("Tensor.data", array, None, copy=False)
+        array = numbers("Tensor.data", plain(array), None, copy=isinstance(array, Tensor))
+        if not array.flags.writeable:
+            array = array.copy()
         if self._node is not None and (array.shape, array.dtype) != (self._node.shape, self._node.dtype):
             self._node = _leaf("Tensor.data", array)
         self._data, self._version = array, Version()
+
+    def _spoil(self, node: Node | None) -> None:
+        """After a write into a result: neither its rule nor any that saved this memory may be used any more."""
+        self._touch("an assignment to .data")
+        while node is not None and not isinstance(node, Leaf):
+            node.saved, node.guards = None, (self._version,)
+            node = node.parents[0] if node.op.view and node.parents else None
 
     @property
     def grad(self) -> Array | None:
@@ -118,7 +142,7 @@ class Tensor:
                 "use grad(output, [t]) for the gradient of a result",
             )
         if value is not None:
-            value = np.array(value, dtype=self.dtype)
+            value = numbers("Tensor.grad", plain(value), None, copy=False).astype(self.dtype)
             if value.shape != self.shape:
                 raise ShapeError(
                     "Tensor.grad",
@@ -150,6 +174,8 @@ class Tensor:
                 "use t.detach() for the value without its graph",
             )
         self._node = _leaf("Tensor.requires_grad", self._data) if value else None
+        if self._version is None:
+            self._version = Version()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -209,8 +235,13 @@ class Tensor:
         accumulate([node], [dout], retain_graph=retain_graph)
 
     def detach(self) -> Tensor:
-        """The same values, in the same memory, without the graph."""
-        return wrap(self._data, None, self._version)
+        """The same values without the graph, in the same memory until one of the two is written.
+
+        A leaf and its detached tensor stay together: what is written into one is seen in the other.
+        """
+        if self._version is None and self._node is None:
+            self._version = Version()
+        return wrap(self._data, None, self._version or FOREIGN)
 
     def numpy(self) -> Array:
         """The values as a read-only view. Use `.numpy().copy()` for an array of your own."""
@@ -308,7 +339,7 @@ class Tensor:
             return
         array = self._writable()
         write(array, plain(index), plain(value))
-        self._touch("x[index] = value:")
+        self._touch("x[index] = value")
 
     def _inplace(self, name: str, sign: str, other: TensorLike) -> Tensor:
         recorded = self._write_is_recorded(f"x {sign} y", other)
@@ -333,7 +364,7 @@ class Tensor:
             self._become(result)
         else:
             self._writable()[...] = result._data
-            self._touch(f"x {sign} y:")
+            self._touch(f"x {sign} y")
         return self
 
     def _write_is_recorded(self, what: str, value: Any) -> bool:
@@ -353,52 +384,34 @@ class Tensor:
 
     def _writable(self) -> Array:
         """The array to write into: our own memory, or a fresh copy where recorded results may look at it."""
-        if self._version is None or not self._data.flags.writeable:
+        if self._version is None or self._version is FOREIGN or not self._data.flags.writeable:
             self._data, self._version = self._data.copy(), Version()
         return self._data
 
     def _touch(self, what: str) -> None:
         if self._version is None:
             self._version = Version()
-        self._version.touch(f"{what} {self._what()}")
+        self._version.touch(f"{self._what()} was written by {what}")
 
-    # Operators
+    # Operators. The op classes put their functions here as they are defined (see OPERATORS): `x * y` is then one
+    # Python call and not two, which is 60 ns of about 800.
 
-    def __add__(self, other: TensorLike) -> Tensor:
-        return TABLE["add"](self, other)  # type: ignore[no-any-return]
+    if TYPE_CHECKING:
 
-    def __sub__(self, other: TensorLike) -> Tensor:
-        return TABLE["subtract"](self, other)  # type: ignore[no-any-return]
-
-    def __mul__(self, other: TensorLike) -> Tensor:
-        return TABLE["multiply"](self, other)  # type: ignore[no-any-return]
-
-    def __truediv__(self, other: TensorLike) -> Tensor:
-        return TABLE["divide"](self, other)  # type: ignore[no-any-return]
-
-    def __pow__(self, other: TensorLike) -> Tensor:
-        return TABLE["power"](self, other)  # type: ignore[no-any-return]
-
-    def __matmul__(self, other: TensorLike) -> Tensor:
-        return TABLE["matmul"](self, other)  # type: ignore[no-any-return]
-
-    def __radd__(self, other: TensorLike) -> Tensor:
-        return TABLE["add"](other, self)  # type: ignore[no-any-return]
-
-    def __rsub__(self, other: TensorLike) -> Tensor:
-        return TABLE["subtract"](other, self)  # type: ignore[no-any-return]
-
-    def __rmul__(self, other: TensorLike) -> Tensor:
-        return TABLE["multiply"](other, self)  # type: ignore[no-any-return]
-
-    def __rtruediv__(self, other: TensorLike) -> Tensor:
-        return TABLE["divide"](other, self)  # type: ignore[no-any-return]
-
-    def __rpow__(self, other: TensorLike) -> Tensor:
-        return TABLE["power"](other, self)  # type: ignore[no-any-return]
-
-    def __rmatmul__(self, other: TensorLike) -> Tensor:
-        return TABLE["matmul"](other, self)  # type: ignore[no-any-return]
+        def __add__(self, other: TensorLike) -> Tensor: ...
+        def __sub__(self, other: TensorLike) -> Tensor: ...
+        def __mul__(self, other: TensorLike) -> Tensor: ...
+        def __truediv__(self, other: TensorLike) -> Tensor: ...
+        def __pow__(self, other: TensorLike) -> Tensor: ...
+        def __matmul__(self, other: TensorLike) -> Tensor: ...
+        def __radd__(self, other: TensorLike) -> Tensor: ...
+        def __rsub__(self, other: TensorLike) -> Tensor: ...
+        def __rmul__(self, other: TensorLike) -> Tensor: ...
+        def __rtruediv__(self, other: TensorLike) -> Tensor: ...
+        def __rpow__(self, other: TensorLike) -> Tensor: ...
+        def __rmatmul__(self, other: TensorLike) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
 
     def __iadd__(self, other: TensorLike) -> Tensor:
         return self._inplace("add", "+=", other)
@@ -418,34 +431,43 @@ class Tensor:
     def __imatmul__(self, other: TensorLike) -> Tensor:
         return self._inplace("matmul", "@=", other)
 
-    def __neg__(self) -> Tensor:
-        return TABLE["negative"](self)  # type: ignore[no-any-return]
-
     def __pos__(self) -> Tensor:
         return self.copy()
 
-    def __abs__(self) -> Tensor:
-        return TABLE["absolute"](self)  # type: ignore[no-any-return]
-
     # Comparisons give plain arrays: they have no derivative
 
+    def _compared(self, compare: Callable[[Any, Any], Any], sign: str, other: Any) -> Any:
+        try:
+            return compare(self._data, plain(other))
+        except (ValueError, TypeError):
+            y = numbers(f"x {sign} y: y", plain(other), None, copy=False)
+            raise ShapeError(
+                f"x {sign} y",
+                f"x is {describe(self)}, y is {describe(y)}",
+                "shapes that broadcast",
+                "make them equal, or insert an axis of length 1, such as x[:, None]",
+            ) from None
+
     def __eq__(self, other: object) -> Any:
-        return np.equal(self._data, plain(other))
+        return self._compared(operator.eq, "==", other)
 
     def __ne__(self, other: object) -> Any:
-        return np.not_equal(self._data, plain(other))
+        return self._compared(operator.ne, "!=", other)
 
     def __lt__(self, other: TensorLike) -> Any:
-        return np.less(self._data, plain(other))
+        return self._compared(operator.lt, "<", other)
 
     def __le__(self, other: TensorLike) -> Any:
-        return np.less_equal(self._data, plain(other))
+        return self._compared(operator.le, "<=", other)
 
     def __gt__(self, other: TensorLike) -> Any:
-        return np.greater(self._data, plain(other))
+        return self._compared(operator.gt, ">", other)
 
     def __ge__(self, other: TensorLike) -> Any:
-        return np.greater_equal(self._data, plain(other))
+        return self._compared(operator.ge, ">=", other)
+
+    def __contains__(self, value: TensorLike) -> bool:
+        return bool(np.any(self == value))
 
     __hash__ = object.__hash__
 
@@ -538,7 +560,7 @@ class Tensor:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         answer = ANSWERS.get(ufunc)
         if answer is None or method != "__call__":
-            raise _no_rule(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}")
+            raise _no_rule(ufunc, "" if method == "__call__" else f".{method}")
         if kwargs:
             raise _no_keyword(f"numpy.{ufunc.__name__}", kwargs)
         return answer(*inputs)
@@ -546,17 +568,36 @@ class Tensor:
     def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         answer = ANSWERS.get(func)
         if answer is None:
-            raise _no_rule(func.__name__)
+            raise _no_rule(func)
         code = getattr(answer, "__code__", None)
         if code is not None and not code.co_flags & 0x08:  # takes no **kwargs
             names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
             unknown = {key: value for key, value in kwargs.items() if key not in names}
             if unknown:
-                raise _no_keyword(f"numpy.{func.__name__}", unknown)
+                raise _no_keyword(_numpy_name(func), unknown)
+            places, defaults = names[: code.co_argcount], len(answer.__defaults__ or ())
+            missing = [x for x in places[len(args) : len(places) - defaults] if x not in kwargs]
+            if missing or (len(args) > len(places) and not code.co_flags & 0x04):
+                raise DTypeError(
+                    _numpy_name(func),
+                    f"{len(args)} arguments by place" + (f" and no {missing[0]}" if missing else ""),
+                    f"the arguments that the rule knows: {', '.join(names)}",
+                    f"pass {missing[0]} too" if missing else f"leave out what comes after {places[-1]}, or name it",
+                )
         return answer(*args, **kwargs)
 
 
 TensorLike = Tensor | ArrayLike
+
+
+def publish(name: str, function: Callable[..., Tensor], answers: Iterable[Callable[..., Any]]) -> None:
+    """Make function the public one of the op of that name: in TABLE, as an operator, and for NumPy's functions."""
+    TABLE[name] = function
+    ANSWERS.update(dict.fromkeys(answers, function))
+    if name in OPERATORS:
+        setattr(Tensor, f"__{OPERATORS[name]}__", function)
+        if function.__code__.co_argcount == 2:
+            setattr(Tensor, f"__r{OPERATORS[name]}__", lambda self, other: function(other, self))
 
 
 def wrap(array: Array, node: Node | None = None, version: Version | None = None) -> Tensor:
@@ -595,6 +636,7 @@ def plain(value: Any) -> Any:
 
 def write(array: Array, index: Any, value: Any) -> None:
     """array[index] = value, with errors that say what does not fit."""
+    value = numbers("x[index] = value", value, None, copy=False)  # before any of it is written
     try:
         array[index] = value
     except (IndexError, ValueError, TypeError) as error:
@@ -616,15 +658,28 @@ def numbers(function: str, data: Any, dtype: DTypeLike | None, *, copy: bool) ->
     except (ValueError, TypeError, OverflowError):
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "fiub":
-        is_array = isinstance(data, np.ndarray)
-        got = describe(data) if is_array else f"a {type(data).__name__} of {array.dtype} values"
         raise DTypeError(
             function,
-            f"data is {got}",
+            f"data is {describe(data)}{_first_bad(data, dtype)}",
             "real numbers: floats, integers or booleans in a regular shape",
             "convert them first, for example np.array(data, dtype=float)",
         )
     return array
+
+
+def _first_bad(data: Any, dtype: Any) -> str:
+    """The first entry of data that is no real number, in the words of an error message."""
+    try:
+        entries = np.ndenumerate(np.array(data, dtype=object))
+    except ValueError:
+        return ", with rows of different lengths"
+    for index, entry in entries:
+        if isinstance(entry, (list, tuple)):
+            return ", with rows of different lengths"
+        if np.asarray(entry).dtype.kind not in "fiub":
+            text = repr(entry)
+            return f", and data{list(index) if index else ''} = {text if len(text) <= 40 else text[:37] + '...'}"
+    return f", and dtype={dtype!r}"
 
 
 def _leaf(function: str, array: Array) -> Leaf:
@@ -640,7 +695,7 @@ def _leaf(function: str, array: Array) -> Leaf:
 
 def _unpickle(cls: type[Tensor], array: Array, requires_grad: bool, name: str | None) -> Tensor:
     t: Tensor = _new(cls)
-    t._own(array, requires_grad, name)
+    t._own(array.copy(), requires_grad, name)  # copy.copy passes the array itself
     return t
 
 
@@ -702,11 +757,10 @@ def grad(
     >>> dx.item(), grad(dx, x)[0].item()
     (27.0, 18.0)
     """
-    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    outputs, inputs = _tensors("outputs", outputs), _tensors("inputs", inputs)
     if grad_outputs is None:
         grad_outputs = [None] * len(outputs)
-    elif len(outputs) == 1 and not (isinstance(grad_outputs, (list, tuple)) and len(grad_outputs) == 1):
+    elif not isinstance(grad_outputs, (list, tuple)) or len(outputs) == 1 != len(grad_outputs):
         grad_outputs = [grad_outputs]
     if len(grad_outputs) != len(outputs):
         raise ArgumentError(
@@ -756,6 +810,21 @@ def grad(
     else:
         tensors = {target: wrap(g) for target, g in own(found, owned).items()}
     return tuple(tensors.get(target) for target in targets)
+
+
+def _tensors(argument: str, values: Any) -> list[Tensor]:
+    """One Tensor or several, as a list."""
+    several = isinstance(values, Iterable) and not isinstance(values, Tensor)
+    tensors: list[Tensor] = list(values) if several else [values]
+    for value in tensors:
+        if not isinstance(value, Tensor):
+            raise DTypeError(
+                f"grad: {argument}",
+                f"{describe(value)}, which is no Tensor",
+                "a Tensor or a list of Tensors",
+                "compute with Tensors: x = Tensor(..., requires_grad=True)",
+            )
+    return tensors
 
 
 # Recording on and off
@@ -842,16 +911,20 @@ def is_grad_enabled() -> bool:
     return is_recording()
 
 
-def _no_rule(name: str) -> DTypeError:
+def _numpy_name(f: Callable[..., Any]) -> str:
+    return f"{getattr(f, '__module__', None) or 'numpy'}.{f.__name__}"
+
+
+def _no_rule(f: Callable[..., Any], method: str = "") -> DTypeError:
     from difflib import get_close_matches
 
-    known = sorted({f.__name__ for f in ANSWERS})
-    nearest = get_close_matches(name, known, 1, 0.0)
+    known = {g.__name__: g for g in ANSWERS}
+    nearest = get_close_matches(f.__name__ + method, sorted(known), 1, 0.0)
     return DTypeError(
-        f"numpy.{name}",
+        _numpy_name(f) + method,
         "a Tensor",
         "a function that has a rule here, since anything else would drop the graph",
-        f"the nearest one is numpy.{nearest[0]}; for the values alone use t.numpy()"
+        f"the nearest one is {_numpy_name(known[nearest[0]])}; for the values alone use t.numpy()"
         if nearest
         else "use t.numpy() for the values alone",
     )
@@ -863,5 +936,7 @@ def _no_keyword(function: str, kwargs: dict[str, Any]) -> DTypeError:
         function,
         f"{key}= for a Tensor",
         "arguments that the rule knows",
-        "assign the result instead: t = numpy_function(t)" if key == "out" else f"leave {key}= out",
+        f"use the result, t = {function}(...), and t = t + x in place of t += x"
+        if key == "out"
+        else f"leave {key}= out",
     )

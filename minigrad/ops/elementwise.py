@@ -26,9 +26,7 @@ class Add(Binary):
     """
 
     reference = float.__add__
-
-    def forward(self, x: Any, y: Any) -> Any:
-        return x + y
+    forward = np.add
 
     def backward(self, dout: Any) -> Any:
         return dout, dout
@@ -45,9 +43,7 @@ class Subtract(Binary):
     """
 
     reference = float.__sub__
-
-    def forward(self, x: Any, y: Any) -> Any:
-        return np.subtract(x, y)
+    forward = np.subtract
 
     def backward(self, dout: Any, needs: Any) -> Any:
         return dout, -dout if needs[1] else None
@@ -64,9 +60,7 @@ class Multiply(Binary):
     """
 
     reference = float.__mul__
-
-    def forward(self, x: Any, y: Any) -> Any:
-        return x * y
+    forward = np.multiply
 
     def backward(self, dout: Any, x: Any, y: Any, needs: Any) -> Any:
         return dout * y if needs[0] else None, dout * x if needs[1] else None
@@ -84,9 +78,7 @@ class Divide(Binary):
 
     domain = (REAL, AWAY_FROM_ZERO)
     reference = float.__truediv__
-
-    def forward(self, x: Any, y: Any) -> Any:
-        return np.divide(x, y)
+    forward = np.divide
 
     def backward(self, dout: Any, y: Any, out: Any, needs: Any) -> Any:
         dx = dout / y
@@ -104,9 +96,7 @@ class Negative(Unary):
     """
 
     reference = float.__neg__
-
-    def forward(self, x: Any) -> Any:
-        return np.negative(x)
+    forward = np.negative
 
     def backward(self, dout: Any) -> Any:
         return -dout
@@ -126,9 +116,7 @@ class Power(Binary):
 
     domain = (POSITIVE, REAL)
     reference = math.pow
-
-    def forward(self, x: Any, y: Any) -> Any:
-        return np.power(x, y)
+    forward = np.power
 
     def backward(self, dout: Any, x: Any, y: Any, out: Any, needs: Any) -> Any:
         dx = dy = None
@@ -150,9 +138,7 @@ class Exp(Unary):
     """
 
     reference = math.exp
-
-    def forward(self, x: Any) -> Any:
-        return np.exp(x)
+    forward = np.exp
 
     def backward(self, dout: Any, out: Any) -> Any:
         return dout * out
@@ -169,9 +155,7 @@ class Expm1(Unary):
     """
 
     reference = math.expm1
-
-    def forward(self, x: Any) -> Any:
-        return np.expm1(x)
+    forward = np.expm1
 
     def backward(self, dout: Any, x: Any) -> Any:
         return dout * np.exp(x)  # not out + 1, which is 0 from x = -37 on
@@ -189,9 +173,7 @@ class Log(Unary):
 
     domain = POSITIVE
     reference = math.log
-
-    def forward(self, x: Any) -> Any:
-        return np.log(x)
+    forward = np.log
 
     def backward(self, dout: Any, x: Any) -> Any:
         return dout / x
@@ -209,9 +191,7 @@ class Log1p(Unary):
 
     domain = POSITIVE
     reference = math.log1p
-
-    def forward(self, x: Any) -> Any:
-        return np.log1p(x)
+    forward = np.log1p
 
     def backward(self, dout: Any, x: Any) -> Any:
         return dout / (1 + x)
@@ -231,9 +211,7 @@ class Sqrt(Unary):
 
     domain = POSITIVE
     reference = math.sqrt
-
-    def forward(self, x: Any) -> Any:
-        return np.sqrt(x)
+    forward = np.sqrt
 
     def backward(self, dout: Any, out: Any) -> Any:
         return dout * 0.5 / out
@@ -254,9 +232,7 @@ class Square(Unary):
     """
 
     reference = _squared
-
-    def forward(self, x: Any) -> Any:
-        return np.square(x)
+    forward = np.square
 
     def backward(self, dout: Any, x: Any) -> Any:
         return dout * 2 * x
@@ -274,9 +250,7 @@ class Absolute(Unary):
 
     domain = AWAY_FROM_ZERO
     reference = math.fabs
-
-    def forward(self, x: Any) -> Any:
-        return np.absolute(x)
+    forward = np.absolute
 
     def backward(self, dout: Any, x: Any) -> Any:
         return dout * np.sign(x)
@@ -293,9 +267,7 @@ class Sin(Unary):
     """
 
     reference = math.sin
-
-    def forward(self, x: Any) -> Any:
-        return np.sin(x)
+    forward = np.sin
 
     def backward(self, dout: Any, x: Any) -> Any:
         return dout * np.cos(x)
@@ -312,9 +284,7 @@ class Cos(Unary):
     """
 
     reference = math.cos
-
-    def forward(self, x: Any) -> Any:
-        return np.cos(x)
+    forward = np.cos
 
     def backward(self, dout: Any, x: Any) -> Any:
         return -dout * np.sin(x)
@@ -332,9 +302,7 @@ class Tan(Unary):
 
     domain = UNIT
     reference = math.tan
-
-    def forward(self, x: Any) -> Any:
-        return np.tan(x)
+    forward = np.tan
 
     def backward(self, dout: Any, out: Any) -> Any:
         return dout * (1 + out * out)
@@ -351,9 +319,7 @@ class Sinh(Unary):
     """
 
     reference = math.sinh
-
-    def forward(self, x: Any) -> Any:
-        return np.sinh(x)
+    forward = np.sinh
 
     def backward(self, dout: Any, x: Any) -> Any:
         return dout * np.cosh(x)
@@ -370,9 +336,7 @@ class Cosh(Unary):
     """
 
     reference = math.cosh
-
-    def forward(self, x: Any) -> Any:
-        return np.cosh(x)
+    forward = np.cosh
 
     def backward(self, dout: Any, x: Any) -> Any:
         return dout * np.sinh(x)
@@ -393,8 +357,7 @@ class Tanh(Unary):
     reference = math.tanh
     keeps = "slope"
 
-    def forward(self, x: Any) -> Any:
-        return np.tanh(x)
+    forward = np.tanh
 
     def forward_and_keep(self, x: Any) -> Any:
         return np.tanh(x), tanh_slope(x)
@@ -419,9 +382,7 @@ class Arcsin(Unary):
 
     domain = UNIT
     reference = math.asin
-
-    def forward(self, x: Any) -> Any:
-        return np.arcsin(x)
+    forward = np.arcsin
 
     def backward(self, dout: Any, x: Any) -> Any:
         return dout / np.sqrt((1 - x) * (1 + x))  # 1 - x*x cancels near 1
@@ -439,9 +400,7 @@ class Arccos(Unary):
 
     domain = UNIT
     reference = math.acos
-
-    def forward(self, x: Any) -> Any:
-        return np.arccos(x)
+    forward = np.arccos
 
     def backward(self, dout: Any, x: Any) -> Any:
         return -dout / np.sqrt((1 - x) * (1 + x))
@@ -458,9 +417,7 @@ class Arctan(Unary):
     """
 
     reference = math.atan
-
-    def forward(self, x: Any) -> Any:
-        return np.arctan(x)
+    forward = np.arctan
 
     def backward(self, dout: Any, x: Any) -> Any:
         h = np.hypot(x, 1.0)  # x*x would overflow from 1e154 on
@@ -479,9 +436,7 @@ class Arctan2(Binary):
 
     domain = (AWAY_FROM_ZERO, AWAY_FROM_ZERO)
     reference = math.atan2
-
-    def forward(self, x: Any, y: Any) -> Any:
-        return np.arctan2(x, y)
+    forward = np.arctan2
 
     def backward(self, dout: Any, x: Any, y: Any) -> Any:
         h = np.hypot(x, y)
@@ -500,9 +455,7 @@ class Hypot(Binary):
 
     domain = (AWAY_FROM_ZERO, AWAY_FROM_ZERO)
     reference = math.hypot
-
-    def forward(self, x: Any, y: Any) -> Any:
-        return np.hypot(x, y)
+    forward = np.hypot
 
     def backward(self, dout: Any, x: Any, y: Any, out: Any) -> Any:
         h = np.where(plain(out) == 0, 1, out)
@@ -528,9 +481,7 @@ class Maximum(Binary):
     """
 
     reference = _larger
-
-    def forward(self, x: Any, y: Any) -> Any:
-        return np.maximum(x, y)
+    forward = np.maximum
 
     def backward(self, dout: Any, x: Any, y: Any) -> Any:
         return _share(dout, x, y, plain(x) > plain(y), plain(x) < plain(y))
@@ -547,9 +498,7 @@ class Minimum(Binary):
     """
 
     reference = _smaller
-
-    def forward(self, x: Any, y: Any) -> Any:
-        return np.minimum(x, y)
+    forward = np.minimum
 
     def backward(self, dout: Any, x: Any, y: Any) -> Any:
         return _share(dout, x, y, plain(x) < plain(y), plain(x) > plain(y))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.errors import ArgumentError, describe
-from minigrad.op import AWAY_FROM_ZERO, POSITIVE, Case, Op
+from minigrad.op import POSITIVE, Case, Domain, Op
 from minigrad.ops.kernels import floats, quiet, softmax_of, without_winner
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
@@ -58,7 +58,7 @@ class Sum(Reduction):
     reference = math.fsum
 
     def forward(self, x: Any) -> Any:
-        return np.sum(x, axis=self.axis, keepdims=self.keepdims)
+        return np.add.reduce(x, axis=self.axis, keepdims=self.keepdims)  # np.sum's own core, at half its overhead
 
     def backward(self, dout: Any, x_shape: Any) -> Any:
         return np.broadcast_to(self.spread(dout, x_shape), x_shape)
@@ -184,7 +184,7 @@ class Prod(Reduction):
     array([0., 6., 0.])
     """
 
-    domain = AWAY_FROM_ZERO
+    domain = Domain(-1.25, 1.25, away=(0.0,), gap=0.25)  # narrow, so that 27 factors stay within float16
     reference = math.prod
 
     def forward(self, x: Any) -> Any:
