@@ -48,16 +48,21 @@ _birth = attrgetter("birth")
 class Version:
     """When an array was last written in place; shared by all tensors that look at the same memory."""
 
-    __slots__ = ("what", "written")
+    __slots__ = ("by", "written")
 
     def __init__(self) -> None:
         self.written = 0
-        self.what = ""
+        self.by: tuple[Any, ...] = ()
 
-    def touch(self, what: str) -> None:
-        """Note that the array has been written, and by what (for the error text)."""
+    def touch(self, how: str, name: str | None, array: np.ndarray[Any, Any]) -> None:
+        """Note that array, that of the tensor of this name, has been written, and how."""
         self.written = tick()
-        self.what = what
+        self.by = (name or "a tensor", array.dtype, array.shape, how)
+
+    @property
+    def what(self) -> str:
+        """The last write in the words of an error message."""
+        return "{} ({} {}) was written by {}".format(*self.by)
 
 
 # The version of memory that a recorded result owns, in the hands of a tensor outside the graph: such a tensor
@@ -148,7 +153,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """
     extra = len(g.shape) - len(shape)
     stretched = tuple(i for i, n in enumerate(shape, extra) if n == 1 and g.shape[i] != 1)
-    g = np.sum(g, axis=(*range(extra), *stretched))
+    g = g.sum(axis=(*range(extra), *stretched))
     return g if g.shape == shape else np.reshape(g, shape)
 
 
@@ -332,7 +337,7 @@ def _not_an_array(op: Any, i: int, g: Any, shape: tuple[int, ...]) -> GradientEr
 def _overwritten(op: Any, guard: Version) -> InPlaceError:
     return InPlaceError(
         f"{op}.backward",
-        f"{guard.what} wrote into an array that {op} needs as it was in forward",
+        f"{guard.what}, and {op} needs it as it was in forward",
         "arrays that stay as they are between forward and backward",
         "call backward() before the write, or run forward again after it",
     )

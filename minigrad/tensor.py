@@ -388,10 +388,10 @@ class Tensor:
             self._data, self._version = self._data.copy(), Version()
         return self._data
 
-    def _touch(self, what: str) -> None:
+    def _touch(self, how: str) -> None:
         if self._version is None:
             self._version = Version()
-        self._version.touch(f"{self._what()} was written by {what}")
+        self._version.touch(how, self.name, self._data)
 
     # Operators. The op classes put their functions here as they are defined (see OPERATORS): `x * y` is then one
     # Python call and not two, which is 60 ns of about 800.

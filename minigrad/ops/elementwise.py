@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.op import AWAY_FROM_ZERO, POSITIVE, REAL, UNIT, Binary, Op, Unary
-from minigrad.ops.kernels import sigmoid_of, tanh_slope
+from minigrad.ops.kernels import masked, sigmoid_of, tanh_slope
 from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = [
@@ -508,8 +508,8 @@ minimum = Minimum.simple(np.minimum, np.fmin)
 
 
 def _share(dout: Any, x: Any, y: Any, first: Any, second: Any) -> Any:
-    half = np.where(plain(x) == plain(y), 0.5 * dout, 0)
-    return np.where(first, dout, half), np.where(second, dout, half)
+    half = masked(0.5 * dout, plain(x) == plain(y))
+    return masked(dout, first) + half, masked(dout, second) + half
 
 
 class Relu(Unary):
@@ -528,7 +528,7 @@ class Relu(Unary):
         return np.maximum(x, 0)
 
     def backward(self, dout: Any, out: Any) -> Any:
-        return np.where(plain(out) > 0, dout, 0)
+        return masked(dout, plain(out) > 0)
 
 
 relu = Relu.simple()
@@ -553,8 +553,8 @@ class Where(Op):
         return np.where(condition, x, y)
 
     def backward(self, dout: Any, condition: Any, needs: Any) -> Any:
-        dx = np.where(condition, dout, 0) if needs[1] else None
-        return None, dx, np.where(condition, 0, dout) if needs[2] else None
+        dx = masked(dout, condition) if needs[1] else None
+        return None, dx, masked(dout, ~condition) if needs[2] else None
 
 
 @Where.public(np.where)
@@ -583,7 +583,7 @@ class Clip(Op):
         x, low, high = plain(x), plain(a_min), plain(a_max)
         over = np.maximum(x, low) > high
         under = (x < low) & ~over
-        return np.where(over | under, 0, dout), np.where(under, dout, 0), np.where(over, dout, 0)
+        return masked(dout, ~(over | under)), masked(dout, under), masked(dout, over)
 
 
 @Clip.public(np.clip)

@@ -264,6 +264,9 @@ class SoftmaxCrossEntropy(Op):
         where = f"{self.name}: labels"
         classes = logits.shape[1]
         if labels.ndim == 1:
+            # Read as unsigned, a negative number is a large one: one pass in place of two.
+            if self.ignore_index is None and np.maximum.reduce(labels.astype(np.uint64), initial=0) < classes:
+                return
             bad = (labels < 0) | (labels >= classes)
             if self.ignore_index is not None:
                 bad &= labels != self.ignore_index
@@ -301,11 +304,20 @@ class SoftmaxCrossEntropy(Op):
         else:
             t = labels.astype(np.float64)
         s = t * weight
-        divisor = float(s.sum()) if self.reduction == "mean" else 1.0
+        divisor = self._divisor(s.sum(axis=1))
         if self.label_smoothing:
             spread = self.label_smoothing / classes * counts[:, None]
             s = (t * (1 - self.label_smoothing) + spread) * weight
         return s, divisor
+
+    def _divisor(self, counts: Any) -> float:
+        """What the sum of the losses is divided by, counts being what each row counts."""
+        if self.reduction != "mean":
+            return 1.0
+        total = float(counts.sum())
+        if total == 0:
+            warnings.warn(f"{self.name}: no sample counts, so the mean is 0", stacklevel=6)
+        return total or 1.0
 
     def forward(self, logits: Any, labels: Any, weight: Any) -> Any:
         return self._compute(logits, labels, weight, keep=False)[0]
@@ -321,59 +333,32 @@ class SoftmaxCrossEntropy(Op):
         """
         logits = floats(logits)
         n, classes = logits.shape
-        plain_labels = labels.ndim == 1 and not self.label_smoothing
-        rows = np.arange(n)
-        if plain_labels:
-            counts: Any = np.ones(n) if np.ndim(weight) == 0 else None
-            kept = labels
-            if self.ignore_index is not None:
-                ignored = labels == self.ignore_index
-                kept = np.where(ignored, 0, labels)
-            counts = np.broadcast_to(np.asarray(weight, np.float64), (classes,))[kept]
-            if self.ignore_index is not None:
-                counts = np.where(ignored, 0.0, counts)
-            divisor = float(counts.sum()) if self.reduction == "mean" else 1.0
+        if labels.ndim == 1 and not self.label_smoothing:
+            block_of, targets, counts = _class_block, labels, None
+            if self.ignore_index is not None or np.ndim(weight) or not n:
+                counts = np.ones(n) if self.ignore_index is None else (labels != self.ignore_index).astype(np.float64)
+                targets = np.where(counts > 0, labels, 0)
+                counts *= np.broadcast_to(weight, (classes,))[targets]
+            divisor = (float(n) if self.reduction == "mean" else 1.0) if counts is None else self._divisor(counts)
         else:
-            s, divisor = self._targets(logits, labels, weight)
-        if divisor == 0:
-            divisor = 1.0
-            warnings.warn(f"{self.name}: no sample counts, so the mean is 0", stacklevel=4)
+            block_of, counts = _dense_block, None
+            targets, divisor = self._targets(logits, labels, weight)
         losses = np.empty(n)
         residual = np.empty_like(logits) if keep else None
-        step = max(1, 32768 // max(classes, 1))  # 256 KB of float64: a core's share of the second-level cache
+        step = max(1, 32768 // max(classes, 1))  # 256 KB of float64: what a second-level cache holds beside the rest
         for start in range(0, n, step):
-            block = slice(start, start + step)
-            z, e, r, where = without_winner(logits[block], 1)
-            d = r + 1
-            if plain_labels:
-                i, t = rows[: len(z)], kept[block]
-                w = counts[block]
-                losses[block] = (np.log1p(r[:, 0]) - z[i, t]) * w
-                if residual is not None:
-                    # the target's 1 - p, from the sum of the others
-                    q = ((t != where[:, 0]) - e[i, t] + r[:, 0]) / d[:, 0]
-                    np.put_along_axis(e, where, 1, 1)
-                    e *= (w / divisor)[:, None] / d
-                    e[i, t] = -(w / divisor * q)
-                    residual[block] = e
-            else:
-                sb = s[block]
-                terms = np.multiply(np.log1p(r) - z, sb, where=sb != 0, out=np.zeros_like(z))
-                losses[block] = terms.sum(axis=1)
-                if residual is not None:
-                    q = 1 - e
-                    np.put_along_axis(q, where, 0, 1)
-                    q = (q + r) / d
-                    np.put_along_axis(e, where, 1, 1)
-                    total = sb.sum(axis=1, keepdims=True)
-                    residual[block] = (total - sb) / divisor / d * e - sb / divisor * q
+            rows = slice(start, start + step)
+            factors = None if counts is None else counts[rows]
+            losses[rows], dx = block_of(logits[rows], targets[rows], factors, divisor, keep)
+            if residual is not None:
+                residual[rows] = dx
         loss = losses if self.reduction == "none" else losses.sum() / divisor
-        return np.asarray(loss).astype(logits.dtype), residual
+        return np.asarray(loss, logits.dtype), residual
 
     def residual(self, logits: Any, labels: Any, weight: Any) -> Any:
         """d(loss)/d(logits) = p * (sum(s) - s) - s * (1 - p), s being what each class counts."""
         s, divisor = self._targets(logits, plain(labels), plain(weight))
-        s = (s / (divisor or 1.0)).astype(logits.dtype)
+        s = (s / divisor).astype(logits.dtype)
         p = softmax_of(logits, 1)
         _, _, q = _others(p, logits, 1)
         return p * (s.sum(axis=1, keepdims=True) - s) - s * q
@@ -382,6 +367,48 @@ class SoftmaxCrossEntropy(Op):
         if self.reduction == "none":
             dout = np.expand_dims(dout, 1)
         return dout * residual, None, None
+
+
+def _class_block(x: Any, t: Any, counts: Any, divisor: float, keep: bool) -> tuple[Any, Any]:
+    """Losses and d(loss)/dx of rows x with class numbers t, each row times counts."""
+    n, classes = x.shape
+    x = x.astype(np.float64, order="C")  # so that reshape(-1) below looks at the same memory
+    top = x.argmax(axis=1)
+    first = np.arange(0, n * classes, classes)  # where each row begins: indices into the flat array are cheaper
+    at, at_top = first + t, first + top
+    x -= x.reshape(-1)[at_top][:, None]
+    z = x.reshape(-1)[at]
+    e = np.exp(x, out=x)
+    flat = e.reshape(-1)
+    flat[at_top] = 0  # the winner is left out of the sum: see without_winner
+    r = np.add.reduce(e, axis=1)
+    losses = np.log1p(r) - z
+    if counts is not None:
+        losses *= counts
+    if not keep:
+        return losses, None
+    d = r + 1
+    scale = (1.0 if counts is None else counts) / divisor
+    q = ((t != top) - flat[at] + r) / d  # 1 - p of the target: the sum of the others
+    flat[at_top] = 1
+    e *= (scale / d)[:, None]
+    flat[at] = -(scale * q)
+    return losses, e
+
+
+def _dense_block(x: Any, s: Any, counts: None, divisor: float, keep: bool) -> tuple[Any, Any]:
+    """Losses and d(loss)/dx of rows x, of which each class counts s."""
+    z, e, r, top = without_winner(x, 1)
+    losses = np.multiply(np.log1p(r) - z, s, where=s != 0, out=np.zeros_like(z)).sum(axis=1)
+    if not keep:
+        return losses, None
+    d = r + 1
+    q = 1 - e
+    np.put_along_axis(q, top, 0, 1)
+    q = (q + r) / d
+    np.put_along_axis(e, top, 1, 1)
+    total = s.sum(axis=1, keepdims=True)
+    return losses, (total - s) / divisor / d * e - s / divisor * q
 
 
 @SoftmaxCrossEntropy.public()

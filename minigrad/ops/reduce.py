@@ -9,7 +9,7 @@ import numpy as np
 
 from minigrad.errors import ArgumentError, describe
 from minigrad.op import POSITIVE, Case, Domain, Op
-from minigrad.ops.kernels import floats, quiet, softmax_of, without_winner
+from minigrad.ops.kernels import floats, masked, quiet, softmax_of, without_winner
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
 __all__ = ["cumsum", "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var"]
@@ -226,7 +226,7 @@ class Extreme(Reduction):
         x, out = plain(x), plain(out)
         chosen = (x == self.spread(out, x.shape)) | (x != x)  # a NaN is what made out NaN
         share = np.sum(chosen, axis=self.axis, keepdims=True).astype(x.dtype)
-        return np.where(chosen, self.spread(dout, x.shape) / share, 0)
+        return masked(self.spread(dout, x.shape) / share, chosen)
 
     def check(self, x: Any) -> None:
         """That there is something to choose from."""
