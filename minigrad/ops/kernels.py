@@ -34,7 +34,7 @@ quiet = np.errstate(under="ignore")  # as a decorator: entered anew at each call
 def floats(x: Any) -> Any:
     """x as an array of floats; integers become float64."""
     x = np.asarray(x)
-    return x if x.dtype.kind == "f" else x.astype(np.float64)
+    return x if x.dtype.char in "efdg" else x.astype(np.float64)
 
 
 _INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}  # of the same width as a float of so many bytes
@@ -58,9 +58,13 @@ BLOCK = 32768  # entries worked on at a time: a few buffers of that length stay 
 
 def _blocks(*arrays: Any) -> Iterator[tuple[Any, ...]]:
     """The same stretch of each array (None stays None) and of two scratch buffers, block by block."""
-    n = arrays[0].size
+    x = arrays[0]
+    n = x.size
+    if n <= BLOCK:
+        yield *arrays, np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+        return
     flat = [None if a is None else a.reshape(-1) for a in arrays]
-    scratch = np.empty((2, min(n, BLOCK)), arrays[0].dtype)
+    scratch = np.empty((2, BLOCK), x.dtype)
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
         e, d = scratch[:, : stop - start]
