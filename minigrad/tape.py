@@ -157,6 +157,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     return g if g.shape == shape else np.reshape(g, shape)
 
 
+@np.errstate(under="ignore")
 def walk(
     roots: Sequence[Node],
     douts: Sequence[Any],
@@ -171,7 +172,8 @@ def walk(
     create_graph: rules get Tensors instead of arrays, so that the gradients have a graph of their own.
     retain_graph: keep saved arrays for another walk; otherwise they go as soon as they have been used.
     The second result holds the nodes whose gradient is an array that this walk made for itself.
-    Nothing but the graph is changed; an exception from a rule leaves every `.grad` as it was.
+    A product of small gradients that underflows is as near as a float can come, and no error under
+    np.errstate. Nothing but the graph is changed; an exception from a rule leaves every `.grad` as it was.
     """
     order = ancestors(roots)
     wanted: set[Node] | None = None

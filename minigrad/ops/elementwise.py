@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.op import AWAY_FROM_ZERO, POSITIVE, REAL, UNIT, Binary, Op, Unary
-from minigrad.ops.kernels import masked, sigmoid_of, tanh_slope
+from minigrad.ops.kernels import masked, sigmoid_of, tanh_slope, tanh_values
 from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = [
@@ -357,10 +357,11 @@ class Tanh(Unary):
     reference = math.tanh
     keeps = "slope"
 
-    forward = np.tanh
+    def forward(self, x: Any) -> Any:
+        return tanh_values(x)
 
     def forward_and_keep(self, x: Any) -> Any:
-        return np.tanh(x), tanh_slope(x)
+        return tanh_values(x), tanh_slope(x)
 
     def slope(self, x: Any) -> Any:
         """d(out)/dx = 4 * sigmoid(2x) * sigmoid(-2x)."""

@@ -18,6 +18,8 @@ from minigrad.ops.kernels import (
     log_sigmoid_and_slope,
     log_softmax_values,
     quiet,
+    row_sums,
+    shifted_exp,
     sigmoid_and_slope,
     sigmoid_of,
     softmax_of,
@@ -372,13 +374,12 @@ class SoftmaxCrossEntropy(Op):
 def _class_block(x: Any, t: Any, counts: Any, divisor: float, keep: bool) -> tuple[Any, Any]:
     """Losses and d(loss)/dx of rows x with class numbers t, each row times counts."""
     n, classes = x.shape
-    x = x.astype(np.float64, order="C")  # so that reshape(-1) below looks at the same memory
+    x = np.ascontiguousarray(x)  # so that reshape(-1) below looks at the same memory
     top = x.argmax(axis=1)
     first = np.arange(0, n * classes, classes)  # where each row begins: indices into the flat array are cheaper
     at, at_top = first + t, first + top
-    x -= x.reshape(-1)[at_top][:, None]
-    z = x.reshape(-1)[at]
-    e = np.exp(x, out=x)
+    z, e = shifted_exp(x, x.reshape(-1)[at_top][:, None])
+    z = z.reshape(-1)[at]
     flat = e.reshape(-1)
     flat[at_top] = 0  # the winner is left out of the sum: see without_winner
     r = np.add.reduce(e, axis=1)
@@ -389,9 +390,13 @@ def _class_block(x: Any, t: Any, counts: Any, divisor: float, keep: bool) -> tup
         return losses, None
     d = r + 1
     scale = (1.0 if counts is None else counts) / divisor
-    q = ((t != top) - flat[at] + r) / d  # 1 - p of the target: the sum of the others
     flat[at_top] = 1
-    e *= (scale / d)[:, None]
+    e /= d[:, None]
+    flat[at] = 0
+    # 1 - p of the target, as the sum of the others: the row then sums to 0. float32 needs no care for that.
+    q = np.add.reduce(e, axis=1) if x.itemsize < 8 else row_sums(e)
+    if counts is not None or scale != 1:
+        e *= scale if counts is None else scale[:, None]
     flat[at] = -(scale * q)
     return losses, e
 
@@ -407,8 +412,15 @@ def _dense_block(x: Any, s: Any, counts: None, divisor: float, keep: bool) -> tu
     np.put_along_axis(q, top, 0, 1)
     q = (q + r) / d
     np.put_along_axis(e, top, 1, 1)
+    e /= d
+    # 1 - p of the largest label as in _class_block, so that one-hot labels give the bits of class numbers.
+    target = np.expand_dims(s.argmax(axis=1), 1)
+    rest = e.copy()
+    np.put_along_axis(rest, target, 0, 1)
+    others = np.add.reduce(rest, axis=1) if x.itemsize < 8 else row_sums(rest)
+    np.put_along_axis(q, target, others[:, None], 1)
     total = s.sum(axis=1, keepdims=True)
-    return losses, (total - s) / divisor / d * e - s / divisor * q
+    return losses, (total - s) / divisor * e - s / divisor * q
 
 
 @SoftmaxCrossEntropy.public()
