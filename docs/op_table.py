@@ -11,9 +11,9 @@ PAGE = Path(__file__).with_name("ops.md")
 
 HEAD = """# The ops
 
-Made from what the ops declare by `python docs/op_table.py`; a test compares. Each op is one class in `minigrad/ops/`, and
-`minigrad.NAME` is its public function. All of them are differentiable as often as you like; the generated tests check the
-first and the second order against numerical differentiation.
+Made from what the ops declare by `python docs/op_table.py`; a test compares. Each op is one class in `minigrad/ops/`,
+and `minigrad.NAME` is its public function. All of them are differentiable as often as you like; the generated tests
+check the first and the second order against numerical differentiation.
 
 - *contract*: elementwise ops broadcast like NumPy's; a gufunc signature names the axes that must agree.
 - *tested on*: where the generated tests draw the arguments from.

@@ -1,7 +1,7 @@
 """Op: what an operation declares, and how a call of it is recorded.
 
-An op is a small frozen class. Its fields are its static parameters; `forward` takes arrays and returns an
-array (a NumPy ufunc will do as it is); `backward` takes the incoming gradient `dout` and asks by name for what it needs. It may ask for
+An op is a small frozen class. Its fields are its static parameters; `forward` takes arrays and returns an array (a
+NumPy ufunc will do as it is); `backward` takes the incoming gradient `dout` and asks by name for what it needs. It may ask for
 
     x          any argument of forward, by its name       out         the result of forward
     x_shape    only the shape of that argument            needs       truthy entries for gradients in demand

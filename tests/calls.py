@@ -34,7 +34,8 @@ class Call:
         if "xs" in parameters:
             args = [args]
         if inspect.Parameter.VAR_POSITIONAL in kinds:
-            args = [kwargs.pop(name) for name in list(parameters)[: kinds.index(inspect.Parameter.VAR_POSITIONAL)]] + args
+            before = list(parameters)[: kinds.index(inspect.Parameter.VAR_POSITIONAL)]
+            args = [kwargs.pop(name) for name in before] + args
         for name in list(parameters)[len(args) :]:  # by place, since NumPy's own names differ from ours
             if name not in kwargs or parameters[name].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
                 break

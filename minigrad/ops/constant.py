@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.errors import ArgumentError, DTypeError, LabelError, describe
 from minigrad.tensor import ANSWERS, TABLE, plain
 
 __all__ = ["argmax", "argmin", "argsort", "ceil", "floor", "rint", "sign", "trunc"]
@@ -17,7 +18,24 @@ def _constant(f: Callable[..., Any]) -> Callable[..., Any]:
     """f on the values of its arguments; the result is an array, outside any graph."""
 
     def function(*args: Any, **kwargs: Any) -> Any:
-        return f(*[plain(a) for a in args], **{key: plain(value) for key, value in kwargs.items()})
+        values = [plain(a) for a in args]
+        try:
+            return f(*values, **{key: plain(value) for key, value in kwargs.items()})
+        except (ValueError, TypeError, IndexError) as error:
+            kind = (
+                DTypeError
+                if isinstance(error, TypeError)
+                else LabelError
+                if isinstance(error, IndexError)
+                else ArgumentError
+            )
+            given = [describe(value) for value in values] + [f"{key}={describe(v)}" for key, v in kwargs.items()]
+            raise kind(
+                f.__name__,
+                f"{', '.join(given)}, which NumPy refuses ({error})",
+                f"arguments as for numpy.{f.__name__}",
+                f"compare with help(numpy.{f.__name__}), and look at the shapes first",
+            ) from None
 
     if isinstance(f, np.ufunc):
         function.__name__ = f.__name__

@@ -9,7 +9,7 @@ import numpy as np
 
 from minigrad.op import AWAY_FROM_ZERO, POSITIVE, REAL, UNIT, Binary, Op, Unary
 from minigrad.ops.kernels import masked, sigmoid_of, tanh_slope, tanh_values
-from minigrad.tensor import Tensor, TensorLike, plain
+from minigrad.tensor import Tensor, TensorLike, numbers, plain
 
 __all__ = [
     "absolute", "add", "arccos", "arcsin", "arctan", "arctan2", "clip", "cos", "cosh", "divide", "exp", "expm1",
@@ -560,7 +560,7 @@ class Where(Op):
 
 @Where.public(np.where)
 def where(condition: TensorLike, x: TensorLike, y: TensorLike) -> Tensor:
-    return Where()(np.asarray(plain(condition)) != 0, x, y)
+    return Where()(numbers("where: condition", plain(condition), None, copy=False) != 0, x, y)
 
 
 class Clip(Op):
@@ -589,6 +589,6 @@ class Clip(Op):
 
 @Clip.public(np.clip)
 def clip(x: TensorLike, a_min: TensorLike | None = None, a_max: TensorLike | None = None) -> Tensor:
-    dtype = np.asarray(plain(x)).dtype
+    dtype = numbers("clip: x", plain(x), None, copy=False).dtype
     low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in "iu" else (-np.inf, np.inf)
     return Clip()(x, low if a_min is None else a_min, high if a_max is None else a_max)

@@ -27,7 +27,7 @@ from minigrad.ops.kernels import (
     softplus_and_slope,
     without_winner,
 )
-from minigrad.tensor import TABLE, Tensor, TensorLike, plain
+from minigrad.tensor import TABLE, Tensor, TensorLike, numbers, plain
 
 __all__ = [
     "log_sigmoid", "log_softmax", "sigmoid", "sigmoid_binary_cross_entropy", "softmax", "softmax_cross_entropy",
@@ -343,7 +343,7 @@ class SoftmaxCrossEntropy(Op):
                 counts *= np.broadcast_to(weight, (classes,))[targets]
             divisor = (float(n) if self.reduction == "mean" else 1.0) if counts is None else self._divisor(counts)
         else:
-            block_of, counts = _dense_block, None
+            block_of, counts = _dense_block, None  # type: ignore[assignment]
             targets, divisor = self._targets(logits, labels, weight)
         losses = np.empty(n)
         residual = np.empty_like(logits) if keep else None
@@ -389,7 +389,7 @@ def _class_block(x: Any, t: Any, counts: Any, divisor: float, keep: bool) -> tup
     if not keep:
         return losses, None
     d = r + 1
-    scale = (1.0 if counts is None else counts) / divisor
+    scale: Any = (1.0 if counts is None else counts) / divisor
     flat[at_top] = 1
     e /= d[:, None]
     flat[at] = 0
@@ -475,7 +475,7 @@ def softmax_cross_entropy(
             "pass class numbers: labels.argmax(axis)",
         )
     classes = x.shape[axis]
-    w: Any = 1.0 if weight is None else np.asarray(plain(weight), dtype=np.float64)
+    w: Any = 1.0 if weight is None else numbers(f"{name}: weight", plain(weight), None, copy=False).astype(np.float64)
     if weight is not None and (w.shape != (classes,) or not (w >= 0).all()):
         raise ShapeError(
             f"{name}: weight",
@@ -576,7 +576,7 @@ def sigmoid_binary_cross_entropy(
         )
     factors = []
     for key, value in (("weight", weight), ("pos_weight", pos_weight)):
-        array = np.asarray(1.0 if value is None else plain(value), dtype=x.dtype)
+        array = numbers(f"{name}: {key}", 1.0 if value is None else plain(value), None, copy=False).astype(x.dtype)
         try:
             fits = np.broadcast_shapes(array.shape, x.shape) == x.shape
         except ValueError:

@@ -40,7 +40,7 @@ def floats(x: Any) -> Any:
     return x if x.dtype.char in "efdg" else x.astype(np.float64)
 
 
-_INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}  # of the same width as a float of so many bytes
+_INTEGERS: dict[int, Any] = {2: np.int16, 4: np.int32, 8: np.int64}  # of the same width as a float of so many bytes
 _SIGN = {size: np.iinfo(integer).min for size, integer in _INTEGERS.items()}
 
 

@@ -11,7 +11,7 @@ from minigrad.errors import ArgumentError, DTypeError, ShapeError, describe
 from minigrad.op import AWAY_FROM_ZERO, Case, Op
 from minigrad.ops.elementwise import multiply
 from minigrad.tape import unbroadcast
-from minigrad.tensor import ANSWERS, TABLE, Axis, Tensor, TensorLike, plain
+from minigrad.tensor import ANSWERS, TABLE, Axis, Tensor, TensorLike, numbers, plain
 
 __all__ = ["dot", "einsum", "matmul", "norm", "outer", "tensordot", "trace"]
 
@@ -150,7 +150,7 @@ def _pairs(axes: Any, x_ndim: int, y_ndim: int) -> tuple[tuple[int, ...], tuple[
 
 @Tensordot.public(np.tensordot)
 def tensordot(x: TensorLike, y: TensorLike, axes: Any = 2) -> Tensor:
-    xs, ys = np.shape(plain(x)), np.shape(plain(y))
+    xs, ys = (numbers(f"tensordot: {k}", plain(v), None, copy=False).shape for k, v in (("x", x), ("y", y)))
     try:
         ax, ay = _pairs(axes, len(xs), len(ys))
         fits = len(ax) == len(ay) and all(xs[a] == ys[b] for a, b in zip(ax, ay, strict=True))

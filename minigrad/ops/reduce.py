@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from minigrad.errors import ArgumentError, describe
 from minigrad.op import POSITIVE, Case, Domain, Op
@@ -34,10 +35,7 @@ class Reduction(Op):
 
 
 def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    if axis is None:
-        return tuple(range(ndim))
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    return tuple(i % ndim for i in axes)
+    return tuple(range(ndim)) if axis is None else normalize_axis_tuple(axis, ndim)
 
 
 def _axis(axis: Any) -> Axis:
@@ -58,7 +56,8 @@ class Sum(Reduction):
     reference = math.fsum
 
     def forward(self, x: Any) -> Any:
-        return np.add.reduce(x, axis=self.axis, keepdims=self.keepdims)  # np.sum's own core, at half its overhead
+        # np.sum's own core, at half its overhead
+        return np.add.reduce(x, axis=self.axis, keepdims=self.keepdims)  # type: ignore[call-overload]
 
     def backward(self, dout: Any, x_shape: Any) -> Any:
         return np.broadcast_to(self.spread(dout, x_shape), x_shape)
@@ -369,7 +368,7 @@ def logsumexp(x: TensorLike, axis: Axis = None, *, keepdims: bool = False) -> Te
 
 def _not_empty(op: Reduction, x: Any) -> None:
     shape = np.shape(x)
-    if 0 in shape and 0 in [shape[i] for i in _axes(op.axis, len(shape)) if i < len(shape)]:
+    if 0 in shape and 0 in [shape[i] for i in _axes(op.axis, len(shape))]:
         raise ArgumentError(
             f"{op.name}: x",
             f"x is {describe(x)}, with nothing along axis={op.axis}",

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minigrad.errors import ArgumentError, DTypeError, describe
+from minigrad.errors import ArgumentError, DTypeError, LabelError, describe
 from minigrad.op import Case, Op
 from minigrad.tape import unbroadcast
-from minigrad.tensor import ANSWERS, TABLE, Axis, Tensor, TensorLike, plain
+from minigrad.tensor import ANSWERS, TABLE, Axis, Tensor, TensorLike, numbers, plain
 
 __all__ = [
     "astype", "broadcast_to", "concatenate", "copy", "expand_dims", "flip", "moveaxis", "pad", "ravel", "repeat",
@@ -336,11 +336,11 @@ def stack(xs: Sequence[TensorLike], axis: int = 0) -> Tensor:
 
 
 def _sequence(function: str, xs: Any) -> list[tuple[int, ...]]:
-    if (isinstance(xs, (np.ndarray, Tensor)) and xs.ndim == 0) or not len(xs):
+    if np.ndim(xs) == 0 if isinstance(xs, (np.ndarray, Tensor)) else not isinstance(xs, (list, tuple)) or not xs:
         raise ArgumentError(
-            f"{function}: xs", describe(xs), "a list of at least one tensor", f"write {function}([x, y])"
+            f"{function}: xs", f"xs is {describe(xs)}", "a list of at least one tensor", f"write {function}([x, y])"
         )
-    return [np.shape(plain(x)) for x in xs]
+    return [numbers(f"{function}: xs[{i}]", plain(x), None, copy=False).shape for i, x in enumerate(xs)]
 
 
 def split(x: TensorLike, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
@@ -352,10 +352,17 @@ def split(x: TensorLike, indices_or_sections: int | Sequence[int], axis: int = 0
     [Tensor([1.], dtype=float64), Tensor([2., 3.], dtype=float64)]
     """
     x = x if isinstance(x, Tensor) else Tensor(x)
-    n = x.shape[axis] if -x.ndim <= axis < x.ndim else 0
+    if not -x.ndim <= axis < x.ndim:
+        raise LabelError(
+            "split: axis",
+            f"axis={axis}, x is {describe(x)}",
+            f"axes from {-x.ndim} to {x.ndim - 1}" if x.ndim else "an x with an axis",
+            "count axes from 0, or from the end with -1",
+        )
+    n = x.shape[axis]
     if isinstance(indices_or_sections, (int, np.integer)):
         sections = int(indices_or_sections)
-        if sections < 1 or not x.ndim or n % sections:
+        if sections < 1 or n % sections:
             raise ArgumentError(
                 "split: indices_or_sections",
                 f"{sections} sections of axis {axis} of {describe(x)}",
@@ -400,7 +407,7 @@ class Pad(Op):
 
 @Pad.public(np.pad)
 def pad(x: TensorLike, pad_width: Any, mode: str = "constant", *, constant_values: float = 0) -> Tensor:
-    shape = np.shape(plain(x))
+    shape = numbers("pad: x", plain(x), None, copy=False).shape
     try:
         widths = tuple((int(a), int(b)) for a, b in np.broadcast_to(pad_width, (len(shape), 2)).tolist())
         if any(w < 0 for pair in widths for w in pair):
