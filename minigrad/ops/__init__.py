@@ -1,11 +1,12 @@
 """Every op, one family a file. Adding one touches that file alone: its `__all__` makes it public."""
 
-from minigrad.ops import constant, elementwise, fused, index, linalg, reduce, shape
+from minigrad.ops import constant, elementwise, fused, index, linalg, loss, reduce, shape
 from minigrad.ops.constant import *  # noqa: F403  # literal __all__
 from minigrad.ops.elementwise import *  # noqa: F403
 from minigrad.ops.fused import *  # noqa: F403
 from minigrad.ops.index import *  # noqa: F403
 from minigrad.ops.linalg import *  # noqa: F403
+from minigrad.ops.loss import *  # noqa: F403
 from minigrad.ops.reduce import *  # noqa: F403
 from minigrad.ops.shape import *  # noqa: F403
 
@@ -16,4 +17,5 @@ __all__ += shape.__all__
 __all__ += index.__all__
 __all__ += linalg.__all__
 __all__ += fused.__all__
+__all__ += loss.__all__
 __all__ += constant.__all__

@@ -1,0 +1,438 @@
+"""The losses: fused with the softmax or sigmoid before them, so that nothing is lost for a confident class."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+
+from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
+from minigrad.op import Case, Op
+from minigrad.ops.fused import LogSoftmax, complement
+from minigrad.ops.kernels import (
+    floats,
+    quiet,
+    row_sums,
+    shifted_exp,
+    sigmoid_of,
+    softmax_of,
+    softplus_and_slope,
+    without_winner,
+)
+from minigrad.tensor import TABLE, Tensor, TensorLike, numbers, plain
+
+__all__ = ["sigmoid_binary_cross_entropy", "softmax_cross_entropy"]
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+class SoftmaxCrossEntropy(Op):
+    """loss = sum_c w_c t_c (log(sum_j exp(x_j)) - x_c), averaged over the samples
+
+    logits: (..., C, ...) floats, C classes along axis; one axis alone is a batch of one.
+    labels: class numbers, integers of the logits' shape without axis; or one-hot or soft labels, of the
+        logits' shape, whose rows sum to 1. Both forms of the same labels give the same bits.
+    reduction: "mean" (over the weights of the labels, as in PyTorch), "sum" or "none".
+    weight: (C,) a factor for each class. ignore_index: a class number whose samples do not count.
+    label_smoothing: from 0 to 1, how much of each label is spread evenly over the classes.
+    Raises ShapeError for shapes that do not match exactly, LabelError for class numbers out of range,
+    DTypeError for class numbers that are not integers, ArgumentError for rows that are no distribution.
+    There is no clip and no epsilon: the loss keeps its digits down to 1e-300.
+    Source: Deep Learning from Scratch, section 5.6.3 and appendix A.
+
+    >>> softmax_cross_entropy(Tensor([[40.0, 0.0]]), [0]).item()
+    4.248354255291589e-18
+    """
+
+    axis: int = -1
+    reduction: str = "mean"
+    ignore_index: int | None = None
+    label_smoothing: float = 0.0
+    keeps = "residual"
+    cases = (
+        Case((4, 3), labels=np.array([0, 2, 1, 1])),
+        Case((3,), labels=np.array(1)),
+        Case((2, 3), labels=np.array([[0, 1, 0], [1, 0, 0]]), reduction="sum"),
+        Case((2, 2), labels=np.array([[0.25, 0.75], [0.5, 0.5]]), reduction="none"),
+        Case((3, 4), labels=np.array([1, 0, 3]), weight=np.array([1.0, 2.0, 0.5, 3.0]), label_smoothing=0.1),
+        Case((2, 3, 2), labels=np.array([[0, 1], [2, -1]]), axis=1, ignore_index=-1),
+    )
+
+    @staticmethod
+    def reference(x: Any, labels: Any, axis: int = -1, reduction: str = "mean", weight: Any = None,
+                  ignore_index: int | None = None, label_smoothing: float = 0.0) -> Any:  # fmt: skip
+        logp = np.moveaxis(LogSoftmax.reference(np.atleast_2d(x), axis), axis, -1)
+        classes = logp.shape[-1]
+        if labels.ndim == x.ndim:
+            t, counts = np.moveaxis(np.atleast_2d(labels), axis, -1), np.ones(logp.shape[:-1])
+        else:
+            labels = labels.reshape(logp.shape[:-1])
+            counts = (labels != ignore_index).astype(float)
+            t = np.eye(classes)[np.where(labels == ignore_index, 0, labels)]
+        w = np.ones(classes) if weight is None else weight
+        total = ((t * w).sum(-1) * counts).sum()
+        loss = -((t * (1 - label_smoothing) + label_smoothing / classes) * w * logp).sum(-1) * counts
+        return {
+            "mean": lambda: loss.sum() / total,
+            "sum": loss.sum,
+            "none": lambda: loss.reshape(labels.shape[:-1]),
+        }[reduction]()
+
+    # The op itself sees logits (N, C), labels (N,) or (N, C), and weight (C,) or 1.
+
+    def check(self, logits: Any, labels: Any, weight: Any) -> None:
+        """The values of the labels: class numbers within range, rows that are distributions."""
+        where = f"{self.name}: labels"
+        classes = logits.shape[1]
+        if labels.ndim == 1:
+            # Read as unsigned, a negative number is a large one: one pass in place of two.
+            if self.ignore_index is None and np.maximum.reduce(labels.astype(np.uint64), initial=0) < classes:
+                return
+            bad = (labels < 0) | (labels >= classes)
+            if self.ignore_index is not None:
+                bad &= labels != self.ignore_index
+            if bad.any():
+                at = np.flatnonzero(bad)
+                shown = ", ".join(f"labels[{i}] = {labels[i]}" for i in at[:3])
+                raise LabelError(
+                    where,
+                    f"{shown}{f' and {len(at) - 3} more' if len(at) > 3 else ''} for {classes} classes",
+                    f"class numbers from 0 to {classes - 1}",
+                    "count classes from 0, or pass ignore_index= for samples that do not count",
+                )
+            return
+        tolerance = 1e-3 if labels.dtype.itemsize < 8 else 1e-6
+        sums = labels.sum(axis=1)
+        bad = ~(np.abs(sums - 1) <= tolerance) | (labels < 0).any(axis=1)
+        if bad.any():
+            i = int(np.flatnonzero(bad)[0])
+            raise ArgumentError(
+                where,
+                f"labels[{i}] = {labels[i].tolist()}, which sums to {sums[i]}",
+                "rows without negative entries that sum to 1, like the logits in shape",
+                "pass class numbers, or divide the rows: labels / labels.sum(axis=1, keepdims=True)",
+            )
+
+    def _targets(self, logits: Any, labels: Any, weight: Any) -> tuple[Any, float]:
+        """s: what each class counts in each row, (N, C) in float64, and the divisor of the reduction."""
+        n, classes = logits.shape
+        counts = np.ones(n)
+        if labels.ndim == 1:
+            if self.ignore_index is not None:
+                counts = (labels != self.ignore_index).astype(np.float64)
+            t = np.zeros((n, classes))
+            t[np.arange(n), np.where(counts > 0, labels, 0)] = counts
+        else:
+            t = labels.astype(np.float64)
+        s = t * weight
+        divisor = self._divisor(s.sum(axis=1))
+        if self.label_smoothing:
+            spread = self.label_smoothing / classes * counts[:, None]
+            s = (t * (1 - self.label_smoothing) + spread) * weight
+        return s, divisor
+
+    def _divisor(self, counts: Any) -> float:
+        """What the sum of the losses is divided by, counts being what each row counts."""
+        if self.reduction != "mean":
+            return 1.0
+        total = float(counts.sum())
+        if total == 0:
+            warnings.warn(f"{self.name}: no sample counts, so the mean is 0", stacklevel=6)
+        return total or 1.0
+
+    def forward(self, logits: Any, labels: Any, weight: Any) -> Any:
+        return self._compute(logits, labels, weight, keep=False)[0]
+
+    def forward_and_keep(self, logits: Any, labels: Any, weight: Any) -> Any:
+        return self._compute(logits, labels, weight, keep=True)
+
+    @quiet
+    def _compute(self, logits: Any, labels: Any, weight: Any, *, keep: bool) -> tuple[Any, Any]:
+        """The loss and, to be kept, d(loss)/d(logits), in blocks of rows that stay in the cache.
+
+        float64 inside: float32 results are then within half a unit in the last place.
+        """
+        logits = floats(logits)
+        n, classes = logits.shape
+        if labels.ndim == 1 and not self.label_smoothing:
+            block_of, targets, counts = _class_block, labels, None
+            if self.ignore_index is not None or np.ndim(weight) or not n:
+                counts = np.ones(n) if self.ignore_index is None else (labels != self.ignore_index).astype(np.float64)
+                targets = np.where(counts > 0, labels, 0)
+                counts *= np.broadcast_to(weight, (classes,))[targets]
+            divisor = (float(n) if self.reduction == "mean" else 1.0) if counts is None else self._divisor(counts)
+        else:
+            block_of, counts = _dense_block, None  # type: ignore[assignment]
+            targets, divisor = self._targets(logits, labels, weight)
+        losses = np.empty(n)
+        residual = np.empty_like(logits) if keep else None
+        step = max(1, 32768 // max(classes, 1))  # 256 KB of float64: what a second-level cache holds beside the rest
+        for start in range(0, n, step):
+            rows = slice(start, start + step)
+            factors = None if counts is None else counts[rows]
+            losses[rows], dx = block_of(logits[rows], targets[rows], factors, divisor, keep)
+            if residual is not None:
+                residual[rows] = dx
+        loss = losses if self.reduction == "none" else losses.sum() / divisor
+        return np.asarray(loss, logits.dtype), residual
+
+    def residual(self, logits: Any, labels: Any, weight: Any) -> Any:
+        """d(loss)/d(logits) = p * (sum(s) - s) - s * (1 - p), s being what each class counts."""
+        s, divisor = self._targets(logits, plain(labels), plain(weight))
+        s = (s / divisor).astype(logits.dtype)
+        p = softmax_of(logits, 1)
+        _, _, q = complement(p, logits, 1)
+        return p * (s.sum(axis=1, keepdims=True) - s) - s * q
+
+    def backward(self, dout: Any, residual: Any) -> Any:
+        if self.reduction == "none":
+            dout = np.expand_dims(dout, 1)
+        return dout * residual, None, None
+
+
+def _class_block(x: Any, t: Any, counts: Any, divisor: float, keep: bool) -> tuple[Any, Any]:
+    """Losses and d(loss)/dx of rows x with class numbers t, each row times counts."""
+    n, classes = x.shape
+    x = np.ascontiguousarray(x)  # so that reshape(-1) below looks at the same memory
+    top = x.argmax(axis=1)
+    first = np.arange(0, n * classes, classes)  # where each row begins: indices into the flat array are cheaper
+    at, at_top = first + t, first + top
+    z, e = shifted_exp(x, x.reshape(-1)[at_top][:, None])
+    z = z.reshape(-1)[at]
+    flat = e.reshape(-1)
+    flat[at_top] = 0  # the winner is left out of the sum: see without_winner
+    r = np.add.reduce(e, axis=1)
+    losses = np.log1p(r) - z
+    if counts is not None:
+        losses *= counts
+    if not keep:
+        return losses, None
+    d = r + 1
+    scale: Any = (1.0 if counts is None else counts) / divisor
+    flat[at_top] = 1
+    e /= d[:, None]
+    flat[at] = 0
+    # 1 - p of the target, as the sum of the others: the row then sums to 0. float32 needs no care for that.
+    q = np.add.reduce(e, axis=1) if x.itemsize < 8 else row_sums(e)
+    if counts is not None or scale != 1:
+        e *= scale if counts is None else scale[:, None]
+    flat[at] = -(scale * q)
+    return losses, e
+
+
+def _dense_block(x: Any, s: Any, counts: None, divisor: float, keep: bool) -> tuple[Any, Any]:
+    """Losses and d(loss)/dx of rows x, of which each class counts s."""
+    z, e, r, top = without_winner(x, 1)
+    losses = np.multiply(np.log1p(r) - z, s, where=s != 0, out=np.zeros_like(z)).sum(axis=1)
+    if not keep:
+        return losses, None
+    d = r + 1
+    q = 1 - e
+    np.put_along_axis(q, top, 0, 1)
+    q = (q + r) / d
+    np.put_along_axis(e, top, 1, 1)
+    e /= d
+    # 1 - p of the largest label as in _class_block, so that one-hot labels give the bits of class numbers.
+    target = np.expand_dims(s.argmax(axis=1), 1)
+    rest = e.copy()
+    np.put_along_axis(rest, target, 0, 1)
+    others = np.add.reduce(rest, axis=1) if x.itemsize < 8 else row_sums(rest)
+    np.put_along_axis(q, target, others[:, None], 1)
+    total = s.sum(axis=1, keepdims=True)
+    return losses, (total - s) / divisor * e - s / divisor * q
+
+
+@SoftmaxCrossEntropy.public()
+def softmax_cross_entropy(
+    logits: TensorLike,
+    labels: TensorLike,
+    *,
+    axis: int = -1,
+    reduction: Reduction = "mean",
+    weight: TensorLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    name = "softmax_cross_entropy"
+    x, t = logits if isinstance(logits, Tensor) else Tensor(logits), _labels(name, "labels", labels)
+    _check_reduction(name, reduction)
+    if x.dtype.kind != "f" or not x.ndim or not -x.ndim <= axis < x.ndim:
+        raise ShapeError(
+            f"{name}: logits",
+            f"logits is {describe(x)}, axis={axis}",
+            "floats with an axis of classes, (batch, classes)",
+            "pass the scores before softmax, one row a sample",
+        )
+    if not 0 <= label_smoothing <= 1:
+        raise ArgumentError(
+            f"{name}: label_smoothing", f"{label_smoothing}", "a number from 0 to 1", "pass 0.1, for example"
+        )
+    if x.ndim == 1:
+        x, axis = TABLE["reshape"](x, (1, -1)), 1
+        t = t[None] if t.shape in ((), (x.shape[1],)) else t
+    batch = x.shape[:axis] + x.shape[axis:][1:]
+    dense = t.shape == x.shape and t.ndim == x.ndim
+    if not dense and t.shape != batch:
+        raise ShapeError(
+            f"{name}: labels",
+            f"logits is {describe(logits if isinstance(logits, Tensor) else x)}, labels is {describe(t)}",
+            f"class numbers of shape {batch}, or one-hot or soft labels of shape {x.shape}",
+            "pass one label for each row of logits",
+        )
+    if not dense and t.dtype.kind not in "iu":
+        raise DTypeError(
+            f"{name}: labels",
+            f"class numbers of dtype {t.dtype}",
+            "integers",
+            "write labels.astype(int), or pass one-hot labels of the logits' shape",
+        )
+    if ignore_index is not None and dense:
+        raise ArgumentError(
+            f"{name}: ignore_index",
+            f"ignore_index={ignore_index} with labels of the logits' shape",
+            "class numbers, where an index can be ignored",
+            "pass class numbers: labels.argmax(axis)",
+        )
+    classes = x.shape[axis]
+    w: Any = 1.0 if weight is None else numbers(f"{name}: weight", plain(weight), None, copy=False).astype(np.float64)
+    if weight is not None and (w.shape != (classes,) or not (w >= 0).all()):
+        raise ShapeError(
+            f"{name}: weight",
+            f"weight is {describe(w)}, {w.tolist() if w.size <= 8 else 'with negative entries or of that shape'}",
+            f"a factor, not negative, for each of the {classes} classes",
+            f"pass weight=np.ones({classes}) to begin with",
+        )
+    last = axis % x.ndim == x.ndim - 1
+    if not last:
+        x = TABLE["moveaxis"](x, axis, -1)
+        t = np.moveaxis(t, axis, -1) if dense else t
+    if x.ndim != 2:
+        x = TABLE["reshape"](x, (-1, classes) if x.size else (int(np.prod(batch)), classes))
+    t = t.reshape(x.shape if dense else -1)
+    loss = SoftmaxCrossEntropy(1, reduction, ignore_index, float(label_smoothing))(x, t, w)
+    return TABLE["reshape"](loss, batch) if reduction == "none" and loss.shape != batch else loss
+
+
+class SigmoidBinaryCrossEntropy(Op):
+    """loss = -t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x)), averaged over all values
+
+    logits: floats of any shape, the scores before sigmoid. targets: from 0 to 1, of exactly that shape.
+    reduction: "mean", "sum" or "none". weight: a factor for each value, pos_weight: one for the term with
+        t alone; both broadcast to the logits' shape.
+    Raises ShapeError where the shapes differ, ArgumentError for targets outside 0 to 1.
+
+    >>> sigmoid_binary_cross_entropy(Tensor([40.0]), [1.0]).item()
+    4.248354255291589e-18
+    """
+
+    reduction: str = "mean"
+    keeps = "residual"
+    cases = (
+        Case((3,), targets=np.array([0.0, 1.0, 0.25])),
+        Case((2, 2), targets=np.array([[0, 1], [1, 0]]), reduction="sum"),
+        Case((2,), targets=np.array([0.5, 1.0]), reduction="none", weight=2.0, pos_weight=np.array([1.0, 3.0])),
+        Case((), targets=np.array(1.0)),
+    )  # fmt: skip
+
+    @staticmethod
+    def reference(x: Any, targets: Any, reduction: str = "mean", weight: Any = 1.0, pos_weight: Any = 1.0) -> Any:
+        p = 1 / (1 + np.exp(-x))
+        loss = weight * -(pos_weight * targets * np.log(p) + (1 - targets) * np.log(1 - p))
+        if reduction == "none":
+            return np.asarray(loss)
+        return loss.sum() / loss.size if reduction == "mean" else loss.sum()
+
+    def check(self, logits: Any, targets: Any, weight: Any, pos_weight: Any) -> None:
+        """The values of the targets: from 0 to 1."""
+        bad = ~((targets >= 0) & (targets <= 1))
+        if bad.any():
+            i = tuple(int(k) for k in np.argwhere(bad)[0])
+            raise ArgumentError(
+                f"{self.name}: targets",
+                f"targets{list(i)} = {targets[i]}",
+                "values from 0 to 1",
+                "pass probabilities; labels of -1 and 1 become (labels + 1) / 2",
+            )
+
+    def forward(self, logits: Any, targets: Any, weight: Any, pos_weight: Any) -> Any:
+        logits = floats(logits)
+        on = softplus_and_slope(-logits, slope=False)[0]
+        off = softplus_and_slope(logits, slope=False)[0]
+        loss = (pos_weight * targets * on + (1 - targets) * off) * weight
+        return loss if self.reduction == "none" else loss.mean() if self.reduction == "mean" else loss.sum()
+
+    def forward_and_keep(self, logits: Any, targets: Any, weight: Any, pos_weight: Any) -> Any:
+        return self.forward(logits, targets, weight, pos_weight), self.residual(logits, targets, weight, pos_weight)
+
+    def residual(self, logits: Any, targets: Any, weight: Any, pos_weight: Any) -> Any:
+        """d(loss)/d(logits) = (1 - t) * sigmoid(x) - t * sigmoid(-x), with the weights."""
+        divisor = max(logits.size, 1) if self.reduction == "mean" else 1
+        on, off = pos_weight * targets * weight / divisor, (1 - targets) * weight / divisor
+        return off * sigmoid_of(logits) - on * sigmoid_of(-logits)
+
+    def backward(self, dout: Any, residual: Any) -> Any:
+        return dout * residual, None, None, None
+
+
+@SigmoidBinaryCrossEntropy.public()
+def sigmoid_binary_cross_entropy(
+    logits: TensorLike,
+    targets: TensorLike,
+    *,
+    reduction: Reduction = "mean",
+    weight: TensorLike | None = None,
+    pos_weight: TensorLike | None = None,
+) -> Tensor:
+    name = "sigmoid_binary_cross_entropy"
+    x, t = logits if isinstance(logits, Tensor) else Tensor(logits), _labels(name, "targets", targets)
+    _check_reduction(name, reduction)
+    if x.shape != t.shape or x.dtype.kind != "f":
+        raise ShapeError(
+            f"{name}: targets",
+            f"logits is {describe(x)}, targets is {describe(t)}",
+            "float logits, and targets of exactly their shape",
+            "reshape one of them, for example logits.reshape(-1) or targets[:, None]",
+        )
+    factors = []
+    for key, value in (("weight", weight), ("pos_weight", pos_weight)):
+        array = numbers(f"{name}: {key}", 1.0 if value is None else plain(value), None, copy=False).astype(x.dtype)
+        try:
+            fits = np.broadcast_shapes(array.shape, x.shape) == x.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ShapeError(
+                f"{name}: {key}",
+                f"{key} is {describe(array)}, logits is {describe(x)}",
+                "factors that broadcast to the logits' shape",
+                f"pass {key}=np.ones({x.shape}) to begin with",
+            )
+        factors.append(array)
+    return SigmoidBinaryCrossEntropy(reduction)(x, t.astype(x.dtype, copy=False), *factors)
+
+
+def _labels(function: str, argument: str, labels: Any) -> Any:
+    if isinstance(labels, Tensor) and labels.requires_grad:
+        raise DTypeError(
+            f"{function}: {argument}",
+            "a tensor that requires a gradient",
+            "fixed numbers: the loss is differentiated with respect to the logits alone",
+            f"pass {argument}.detach()",
+        )
+    array = np.asarray(plain(labels))
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(
+            f"{function}: {argument}",
+            f"{argument} is {describe(array)}",
+            "numbers",
+            "pass an array of class numbers",
+        )
+    return array.astype(np.int64) if array.dtype.kind == "b" else array
+
+
+def _check_reduction(function: str, reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ArgumentError(
+            f"{function}: reduction", repr(reduction), '"mean", "sum" or "none"', 'write reduction="mean"'
+        )
