@@ -19,12 +19,20 @@ from minigrad.errors import (
     ShapeError,
 )
 from minigrad.op import Op
-from minigrad.ops import *  # noqa: F403  # its __all__ is made of literal ones
+from minigrad.ops.constant import *  # noqa: F403  # family by family, with literal __all__: type checkers follow that
+from minigrad.ops.elementwise import *  # noqa: F403
+from minigrad.ops.fused import *  # noqa: F403
+from minigrad.ops.index import *  # noqa: F403
+from minigrad.ops.linalg import *  # noqa: F403
+from minigrad.ops.loss import *  # noqa: F403
+from minigrad.ops.reduce import *  # noqa: F403
+from minigrad.ops.shape import *  # noqa: F403
 from minigrad.tensor import Tensor, enable_grad, from_numpy, grad, is_grad_enabled, no_grad
 
 __version__ = "0.1.0"
 
 __all__ = [
+    *ops.__all__,
     "ArgumentError",
     "DTypeError",
     "GradientError",
@@ -42,4 +50,3 @@ __all__ = [
     "is_grad_enabled",
     "no_grad",
 ]
-__all__ += ops.__all__

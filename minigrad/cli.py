@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from minigrad import __version__
 from minigrad.errors import MinigradError
@@ -19,29 +19,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status.
 
     argv: the words after `minigrad`, those of the command line by default.
-    0: done; 1: a number of the book is off; 2: wrong usage, in one sentence; 130: interrupted.
+    0: done; 1: a number of the book is off, or nobody reads on; 2: wrong usage, in one sentence; 130: interrupted.
 
     >>> main(["--version"])
-    minigrad 0.1.0
+    minigrad ...
     0
     """
     try:
+        status = _run(argv)
+        sys.stdout.flush()  # while there is somebody to say that it failed
+        return status
+    except KeyboardInterrupt:
+        print("minigrad: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # a reader such as head has simply seen enough
+            print(f"minigrad: cannot write its output: {error}", file=sys.stderr)
+        # What is left unwritten must not fail once more when Python flushes it on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
         args = _parser().parse_args(argv)
-        if args.command == "train":
-            return _train(args)
-        return _book()
+        return _train(args) if args.command == "train" else _book()
     except SystemExit as end:  # argparse has said what there is to say
         return end.code if isinstance(end.code, int) else 2
     except MinigradError as error:
         print(f"minigrad: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("minigrad: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader, such as head, has gone. Nothing may be flushed into the pipe on the way out either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,9 +57,6 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    from minigrad.train import train
-
-    defaults = {key: p.default for key, p in inspect.signature(train).parameters.items()}
     parser = _Parser(
         prog="minigrad", description="Automatic differentiation on NumPy that you can read.", allow_abbrev=False
     )
@@ -62,17 +66,17 @@ def _parser() -> argparse.ArgumentParser:
         "train",
         help="train a network on handwritten digits",
         description="Train a network on handwritten digits and print its accuracy on those it has not seen.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    sub.add_argument("--epochs", type=_whole, metavar="N", help="passes over the training images")
-    sub.add_argument("--batch", type=_whole, metavar="N", help="images in each step")
-    sub.add_argument("--lr", type=_real, metavar="RATE", help="learning rate")
-    sub.add_argument("--momentum", type=_real, metavar="M", help="how much of the last step is added to the next")
-    sub.add_argument("--hidden", type=_widths, metavar="N[,N...]", help="widths of the hidden layers")
-    sub.add_argument("--seed", type=_whole, metavar="N", help="the same seed gives the same result")
-    sub.add_argument("--check", action="store_true", help="first compare backward with numerical differentiation")
-    sub.set_defaults(**defaults)
+    add = sub.add_argument
+    add("--epochs", type=_whole, metavar="N", help="passes over the training images (default: %(default)s)")
+    add("--batch", type=_whole, metavar="N", help="images in each step (default: %(default)s)")
+    add("--lr", type=_real, metavar="RATE", help="learning rate (default: %(default)s)")
+    add("--momentum", type=_real, metavar="M", help="share of a step that goes into the next (default: %(default)s)")
+    add("--hidden", type=_widths, metavar="N[,N...]", help="widths of the hidden layers (default: %(default)s)")
+    add("--seed", type=_whole, metavar="N", help="the same seed gives the same result (default: %(default)s)")
+    add("--check", action="store_true", help="first compare backward with numerical differentiation")
+    sub.set_defaults(**_train_defaults())
     commands.add_parser(
         "book",
         help="compute the numbers of the book again",
@@ -81,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     return parser
+
+
+def _train_defaults() -> dict[str, Any]:
+    """The defaults of train() itself, so that they stand in one place."""
+    from minigrad.train import train
+
+    defaults = {key: p.default for key, p in inspect.signature(train).parameters.items() if key != "out"}
+    return {**defaults, "hidden": ",".join(map(str, defaults["hidden"]))}
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -116,6 +128,4 @@ def _widths(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a width such as 64, or several such as 64,32"
-        ) from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a width such as 64, or several such as 64,32") from None

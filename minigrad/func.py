@@ -77,6 +77,13 @@ def jvp(f: Callable[..., Any], args: Sequence[Any], tangents: Sequence[Any]) -> 
     >>> jvp(lambda x: x * x, [np.array([1.0, 2.0])], [np.array([1.0, 0.5])])[1]
     Tensor([2., 2.], dtype=float64)
     """
+    if not isinstance(args, (list, tuple)) or not isinstance(tangents, (list, tuple)):
+        raise DTypeError(
+            "jvp: args, tangents",
+            f"args is {describe(args)}, tangents is {describe(tangents)}",
+            "a list of f's arguments, and a list of as many tangents",
+            "write jvp(f, [x], [v])",
+        )
     if len(args) != len(tangents) or any(np.shape(a) != np.shape(v) for a, v in zip(args, tangents, strict=False)):
         raise ShapeError(
             "jvp: tangents",

@@ -1,7 +1,8 @@
 """Op: what an operation declares, and how a call of it is recorded.
 
 An op is a small frozen class. Its fields are its static parameters; `forward` takes arrays and returns an array (a
-NumPy ufunc will do as it is); `backward` takes the incoming gradient `dout` and asks by name for what it needs. It may ask for
+NumPy ufunc will do as it is); `backward` takes the incoming gradient `dout` and asks by name for what it needs. It may
+ask for
 
     x          any argument of forward, by its name       out         the result of forward
     x_shape    only the shape of that argument            needs       truthy entries for gradients in demand
@@ -150,7 +151,7 @@ class Op:
                     f"dout first, then any of {', '.join(sorted(filter(None, given)))}",
                     "ask for an argument of forward by its name, or for out",
                 )
-        cls.__call__ = _compile(cls, "self")  # type: ignore[method-assign]
+        cls.__call__ = Op._first_call  # type: ignore[method-assign]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         values = dict(zip(self.fields, args, strict=False))
@@ -179,8 +180,13 @@ class Op:
         )
 
     def __call__(self, *args: TensorLike) -> Tensor:
-        """forward on the values of args, recorded. Replaced by a compiled version for each class."""
+        """forward on the values of args, recorded."""
         raise DTypeError(type(self).__name__, "a call", "an op with forward and backward", "define both")
+
+    def _first_call(self, *args: TensorLike) -> Tensor:
+        # Compiled when it is first wanted: for all ops at once it would be half of the time to import minigrad.
+        type(self).__call__ = _compile(type(self), "self")  # type: ignore[method-assign]
+        return self(*args)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__

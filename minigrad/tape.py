@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -50,13 +50,15 @@ class Version:
 
     __slots__ = ("by", "written")
 
+    latest: ClassVar[int] = 0  # of all writes: a node born later need not be looked at
+
     def __init__(self) -> None:
         self.written = 0
         self.by: tuple[Any, ...] = ()
 
     def touch(self, how: str, name: str | None, array: np.ndarray[Any, Any]) -> None:
         """Note that array, that of the tensor of this name, has been written, and how."""
-        self.written = tick()
+        self.written = Version.latest = tick()
         self.by = (name or "a tensor", array.dtype, array.shape, how)
 
     @property
@@ -190,6 +192,7 @@ def walk(
     owned: set[Node] = set()
     take = pending.pop
     release = not retain_graph
+    last_write = Version.latest
 
     for node in order:
         dout = take(node, None)
@@ -206,7 +209,7 @@ def walk(
                 found[node] = dout
             continue
         parents, saved = node.parents, node.saved
-        if node.guards is not None and (create_graph or not op.spares):
+        if node.birth < last_write and node.guards is not None and (create_graph or not op.spares):
             for guard in node.guards:
                 if guard is not None and guard.written > node.birth:
                     raise _overwritten(op, guard)

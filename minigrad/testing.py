@@ -223,7 +223,7 @@ def gradcheck(
         for k in range(directions):
             change, moved = numerical(steps * rng.standard_normal(x.shape))
             terms = found[i] * moved
-            allowed = rtol * abs(change) + atol * float(np.sqrt(np.sum(terms**2))) + 2 * noise
+            allowed = rtol * abs(change) + atol * _norm(terms) + 2 * noise
             what = f"inputs[{i}] in random direction {k}"
             comparisons.append(_per_step(what, float(np.sum(terms)), change, allowed, eps))
         if x.size <= _SMALL:
@@ -259,6 +259,12 @@ def _by_entry(
     for j in np.ndindex(dx.shape):
         allowed = rtol * abs(slopes[j]) + atol * largest + 2 * noise / moves[j]
         yield Comparison(f"{name}{list(j) if j else ''}", float(dx[j]), float(slopes[j]), float(allowed))
+
+
+def _norm(terms: Array) -> float:
+    """sqrt(sum(terms**2)), also where a square would overflow or vanish."""
+    largest = float(np.max(abs(terms), initial=0.0))
+    return largest * float(np.sqrt(np.sum((terms / largest) ** 2))) if 0 < largest < np.inf else largest
 
 
 def _per_step(what: str, backward: float, numerical: float, allowed: float, eps: float) -> Comparison:
@@ -319,7 +325,7 @@ def _check_seen(function: str, what: str, value: Any, h: float) -> None:
     if np.isfinite(value) and (value + h == value or value - h == value):
         raise ArgumentError(
             f"{function}: h",
-            f"h = {h} does not change {what} = {value} in {value.dtype}, so the difference would be 0",
+            f"h = {h} does not change {what} = {value:g} in {value.dtype}, so the difference would be 0",
             "a step that x + h shows",
             f"pass h={float(np.cbrt(np.finfo(value.dtype).eps)) * max(1.0, abs(float(value))):.0e}",
         )

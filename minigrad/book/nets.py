@@ -36,9 +36,7 @@ class SimpleNet:
     """
 
     def __init__(self, W: ArrayLike | None = None, *, seed: int | np.random.Generator = 0) -> None:
-        self.W: Array = (
-            np.random.default_rng(seed).standard_normal((2, 3)) if W is None else np.asarray(W, np.float64)
-        )
+        self.W: Array = np.random.default_rng(seed).standard_normal((2, 3)) if W is None else np.asarray(W, np.float64)
 
     def predict(self, x: ArrayLike) -> Array:
         """z = x @ W"""

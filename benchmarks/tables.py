@@ -1,0 +1,120 @@
+"""Write docs/benchmarks.md and docs/accuracy.md: run every benchmark and set its tables in Markdown.
+
+    python benchmarks/tables.py            all of it, about 15 minutes on an idle machine
+    python benchmarks/tables.py accuracy   one script alone; the others keep the results of their last run
+
+The results lie in a file between runs (--keep FILE, by default in the system's temporary folder).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent / "docs"
+
+# script, options, heading where it is not the script's own
+RUNS = [
+    ("overhead", ["--threads", "default"]),
+    ("book_step", ["--threads", "default"]),
+    ("book_step", ["--threads", "1"]),
+    ("fused", ["--threads", "1"]),
+    ("fused", ["--threads", "default"]),
+    ("growth", ["--threads", "default"]),
+    ("numerical", ["--threads", "default"]),
+    ("import_time", ["--threads", "default"]),
+    ("accuracy", ["--threads", "default"]),
+]
+
+
+def measure(script: str, arguments: list[str]) -> dict[str, Any]:
+    """What one run of a script found."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "result.json")
+        subprocess.run([sys.executable, HERE / f"{script}.py", *arguments, "--json", file], check=True)
+        return dict(json.loads(file.read_text()))
+
+
+def markdown_table(table: dict[str, Any]) -> list[str]:
+    """One table, numbers to the right."""
+    lines = [f"**{table['name']}**", "", f"| {' | '.join(table['head'])} |"]
+    lines.append("|---" + "|---:" * (len(table["head"]) - 1) + "|")
+    lines += [f"| {' | '.join(row)} |" for row in table["rows"]]
+    return [*lines, ""]
+
+
+def section(script: str, found: dict[str, Any]) -> list[str]:
+    """Heading, what the script says of itself, tables and verdicts of one run."""
+    threads = "one thread" if found["threads"] == "1" else "default threads"
+    lines = [f"## {found['title']}, {threads}", "", f"`python benchmarks/{script}.py --threads {found['threads']}`", ""]
+    for table in found["tables"]:
+        lines += markdown_table(table)
+    lines += [f"- {w['line']}: {'reached' if w['reached'] else '**not reached**'}" for w in found["wanted"]]
+    return [*lines, ""]
+
+
+def conditions(results: list[dict[str, Any]]) -> list[str]:
+    """Machine and versions, once for a page."""
+    versions: dict[str, str] = {}
+    for found in results:
+        versions.update(found["versions"])
+    return [
+        f"Machine: {results[0]['machine']}. Versions: {', '.join(f'{k} {v}' for k, v in versions.items())}.",
+        "",
+        "Written by `python benchmarks/tables.py`, which runs the scripts; do not edit by hand.",
+        "",
+    ]
+
+
+def page(title: str, text: str, results: dict[str, Any], scripts: list[tuple[str, list[str]]]) -> str:
+    """A whole page from the results of these runs."""
+    found = [(script, results[" ".join([script, *arguments])]) for script, arguments in scripts]
+    lines = [f"# {title}", "", text, "", *conditions([result for _, result in found])]
+    for script, result in found:
+        lines += section(script, result)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+SPEED = """Contestants take turns in one process; each time is the median of many turns. Ratios of two medians of
+one run mean something on any machine, the times themselves only on this one. Hand-written NumPy is the control:
+it does not touch minigrad. What each script does, and what is wanted of it, is said at its top."""
+
+DIGITS = """The largest error in units in the last place against mpmath at 50 digits, and how many numbers are 0,
+nan or inf where the true number is another one. Gradients are for an incoming gradient of 1, or one-hot for
+softmax and log_softmax. An error beyond a million is shown as its power of ten. `logsumexp` near 0 is not in the
+tables: where the sum of the exponentials is next to 1 its logarithm cancels, and every framework loses digits
+there, minigrad too."""
+
+
+def main() -> None:
+    """Run what is asked for, keep the results, write both pages when everything has been run once."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scripts", nargs="*", help="names of scripts to run anew; all by default")
+    parser.add_argument("--keep", default=Path(tempfile.gettempdir(), "minigrad-benchmarks.json"), type=Path)
+    parser.add_argument("--quick", action="store_true", help="short runs: to see that it works")
+    chosen = parser.parse_args()
+    results = json.loads(chosen.keep.read_text()) if chosen.keep.exists() else {}
+    for script, arguments in RUNS:
+        key = " ".join([script, *arguments])
+        if not chosen.scripts or script in chosen.scripts:
+            results[key] = measure(script, [*arguments, *(["--quick"] if chosen.quick else [])])
+            chosen.keep.write_text(json.dumps(results))
+    missing = [key for key in (" ".join([s, *a]) for s, a in RUNS) if key not in results]
+    if missing:
+        sys.exit(f"no page written: still to be run: {', '.join(missing)}")
+    DOCS.mkdir(exist_ok=True)
+    speed = [run for run in RUNS if run[0] != "accuracy"]
+    (DOCS / "benchmarks.md").write_text(page("Benchmarks", SPEED, results, speed))
+    digits = [run for run in RUNS if run[0] == "accuracy"]
+    (DOCS / "accuracy.md").write_text(page("Accuracy", DIGITS, results, digits))
+    print("wrote docs/benchmarks.md and docs/accuracy.md")
+
+
+if __name__ == "__main__":
+    main()
