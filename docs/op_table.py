@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minigrad.op import Domain, Op, registry
+from minigrad.contract import Domain
+from minigrad.op import Op, registry
 from minigrad.ops.constant import CONSTANT
 
 PAGE = Path(__file__).with_name("ops.md")

@@ -8,6 +8,7 @@ array([0.19661193, 0.10499359])
 """
 
 from minigrad import errors, ops
+from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad
 from minigrad.errors import (
     ArgumentError,
     DTypeError,
@@ -27,7 +28,7 @@ from minigrad.ops.linalg import *  # noqa: F403
 from minigrad.ops.loss import *  # noqa: F403
 from minigrad.ops.reduce import *  # noqa: F403
 from minigrad.ops.shape import *  # noqa: F403
-from minigrad.tensor import Tensor, enable_grad, from_numpy, grad, is_grad_enabled, no_grad
+from minigrad.tensor import Tensor, from_numpy
 
 __version__ = "0.1.0"
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.autograd import enable_grad
+from minigrad.autograd import grad as grad_of
 from minigrad.errors import ArgumentError, DTypeError, ShapeError, describe
 from minigrad.ops import copy, reshape, stack
 from minigrad.tape import ancestors
-from minigrad.tensor import Tensor, enable_grad
-from minigrad.tensor import grad as grad_of
+from minigrad.tensor import Tensor
 
 __all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
 

@@ -17,12 +17,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
+from minigrad.contract import REAL, Case, Domain, broadcast_clash, contract_clash, numbers
 from minigrad.errors import (
     ArgumentError,
     DTypeError,
@@ -33,48 +33,11 @@ from minigrad.errors import (
     describe,
 )
 from minigrad.tape import FOREIGN, KeepingNode, Node, Version, is_recording, tick
-from minigrad.tensor import Tensor, TensorLike, numbers, publish, wrap
+from minigrad.tensor import Tensor, TensorLike, publish, wrap
 
-__all__ = [
-    "AWAY_FROM_ZERO",
-    "POSITIVE",
-    "REAL",
-    "UNIT",
-    "Binary",
-    "Case",
-    "Domain",
-    "Op",
-    "Unary",
-    "registry",
-]
+__all__ = ["Binary", "Op", "Unary", "registry"]
 
 F = TypeVar("F", bound=Callable[..., Tensor])
-
-
-@dataclass(frozen=True)
-class Domain:
-    """Where an argument may be drawn from: low <= x <= high, at least `gap` away from every point in `away`."""
-
-    low: float
-    high: float
-    away: tuple[float, ...] = ()
-    gap: float = 0.0
-
-
-REAL = Domain(-4.0, 4.0)
-POSITIVE = Domain(0.25, 4.0)
-AWAY_FROM_ZERO = Domain(-4.0, 4.0, away=(0.0,), gap=0.25)
-UNIT = Domain(-0.9, 0.9)
-
-
-class Case:
-    """A sample call: arrays of these shapes, and the keyword arguments of the public function."""
-
-    def __init__(self, *shapes: tuple[int, ...], **kwargs: Any) -> None:
-        self.shapes, self.kwargs = shapes, kwargs
-
-    def __repr__(self) -> str:
-        return f"Case({', '.join(map(repr, self.shapes))}, {self.kwargs})"
 
 
 class Op:
@@ -243,7 +206,7 @@ class Op:
         got = ", ".join(f"{name} is {describe(a)}" for name, a in zip(names, arrays, strict=True))
         shapes = [np.shape(a) for a in arrays]
         if self.elementwise:
-            clash = _broadcast_clash(names, shapes)
+            clash = broadcast_clash(names, shapes)
             if clash:
                 return ShapeError(
                     self.name,
@@ -252,7 +215,7 @@ class Op:
                     "make them equal, or insert an axis of length 1, such as x[:, None]",
                 )
         elif self.signature:
-            clash = _contract_clash(self.signature, names, shapes)
+            clash = contract_clash(self.signature, names, shapes)
             if clash:
                 return ShapeError(
                     self.name,
@@ -498,35 +461,6 @@ def _variadic_call(self: Op, *args: TensorLike) -> Tensor:
     node.saved = tuple(arrays) if self.asks else ()
     node.guards = tuple(version for _, _, version in lifted) if self.asks else None
     return t
-
-
-def _broadcast_clash(names: list[str], shapes: list[tuple[int, ...]]) -> str:
-    """Where shapes do not broadcast, in words; empty where they do."""
-    for axis in range(-1, -max(map(len, shapes), default=0) - 1, -1):
-        sizes = {name: shape[axis] for name, shape in zip(names, shapes, strict=True) if len(shape) >= -axis}
-        if len({n for n in sizes.values() if n != 1}) > 1:
-            return f"axis {axis} is " + " and ".join(f"{n} in {name}" for name, n in sizes.items() if n != 1)
-    return ""
-
-
-def _contract_clash(signature: str, names: list[str], shapes: list[tuple[int, ...]]) -> str:
-    """Where shapes break a gufunc signature, in words; empty where they do not."""
-    known: dict[str, tuple[int, str]] = {}
-    inputs = re.findall(r"\(([^)]*)\)", signature.split("->")[0])
-    for name, core, shape in zip(names, inputs, shapes, strict=False):
-        dims = [d.rstrip("?") for d in core.split(",") if d]
-        optional = core.count("?")
-        if len(shape) < len(dims) - optional:
-            return f"{name} has {len(shape)} axes and wants {len(dims) - optional} at least"
-        if len(shape) < len(dims):
-            dims = [d for d in core.split(",") if not d.endswith("?")]
-        for dim, n in zip(reversed(dims), reversed(shape), strict=False):
-            if dim in known and known[dim][0] != n:
-                return f"{dim} is {known[dim][0]} in {known[dim][1]} and {n} in {name}"
-            known.setdefault(dim, (n, name))
-    batches = [s[: len(s) - len([d for d in c.split(",") if d])] for c, s in zip(inputs, shapes, strict=False)]
-    clash = _broadcast_clash(names, batches)
-    return f"in front of the core axes, {clash}" if clash else ""
 
 
 def _example(cls: type[Op]) -> str:

@@ -1,51 +1,34 @@
 """Tensor: an array, and how it was made.
 
-The arithmetic is not here. Operators and methods find their op in TABLE, which the op classes fill as
-they are defined, so that imports only point down.
+The arithmetic is not here: operators and methods find their op in the tables of dispatch.py. What NumPy's arrays have
+is here by the same names, which makes the file longer than its ideas.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextvars import ContextVar
-from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from minigrad.contract import numbers, write
+from minigrad.dispatch import ANSWERS, OPERATORS, TABLE, answer_function, answer_ufunc
 from minigrad.errors import (
     ArgumentError,
     DTypeError,
     GraphError,
     InPlaceError,
-    LabelError,
     ShapeError,
     describe,
 )
-from minigrad.tape import FOREIGN, Leaf, Node, Version, accumulate, is_recording, own, recording, walk
+from minigrad.tape import FOREIGN, Leaf, Node, Version, accumulate, is_recording
 
-__all__ = ["Axis", "Tensor", "TensorLike", "enable_grad", "from_numpy", "grad", "is_grad_enabled", "no_grad"]
+__all__ = ["Axis", "Tensor", "TensorLike", "from_numpy", "plain", "publish", "seed", "wrap"]
 
 Axis = int | tuple[int, ...] | None
 Array = NDArray[Any]
-
-# name of an op -> its public function; NumPy function or ufunc -> the function that answers to it
-TABLE: dict[str, Callable[..., Any]] = {}
-ANSWERS: dict[Callable[..., Any], Callable[..., Any]] = {}
-
-# name of an op -> the operator of Python that it is
-OPERATORS = {
-    "add": "add",
-    "subtract": "sub",
-    "multiply": "mul",
-    "divide": "truediv",
-    "power": "pow",
-    "matmul": "matmul",
-    "negative": "neg",
-    "absolute": "abs",
-}
 
 _new = object.__new__
 
@@ -231,7 +214,7 @@ class Tensor:
         >>> x.grad
         array(4.)
         """
-        node, dout = _seed("backward", self, gradient)
+        node, dout = seed("backward", self, gradient)
         accumulate([node], [dout], retain_graph=retain_graph)
 
     def detach(self) -> Tensor:
@@ -558,33 +541,10 @@ class Tensor:
     # NumPy's protocols: np.exp(t), ndarray * t, np.sum(t, axis=0)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        answer = ANSWERS.get(ufunc)
-        if answer is None or method != "__call__":
-            raise _no_rule(ufunc, "" if method == "__call__" else f".{method}")
-        if kwargs:
-            raise _no_keyword(f"numpy.{ufunc.__name__}", kwargs)
-        return answer(*inputs)
+        return answer_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
-        answer = ANSWERS.get(func)
-        if answer is None:
-            raise _no_rule(func)
-        code = getattr(answer, "__code__", None)
-        if code is not None and not code.co_flags & 0x08:  # takes no **kwargs
-            names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-            unknown = {key: value for key, value in kwargs.items() if key not in names}
-            if unknown:
-                raise _no_keyword(_numpy_name(func), unknown)
-            places, defaults = names[: code.co_argcount], len(answer.__defaults__ or ())
-            missing = [x for x in places[len(args) : len(places) - defaults] if x not in kwargs]
-            if missing or (len(args) > len(places) and not code.co_flags & 0x04):
-                raise DTypeError(
-                    _numpy_name(func),
-                    f"{len(args)} arguments by place" + (f" and no {missing[0]}" if missing else ""),
-                    f"the arguments that the rule knows: {', '.join(names)}",
-                    f"pass {missing[0]} too" if missing else f"leave out what comes after {places[-1]}, or name it",
-                )
-        return answer(*args, **kwargs)
+        return answer_function(func, args, kwargs)
 
 
 TensorLike = Tensor | ArrayLike
@@ -634,54 +594,6 @@ def plain(value: Any) -> Any:
     return value
 
 
-def write(array: Array, index: Any, value: Any) -> None:
-    """array[index] = value, with errors that say what does not fit."""
-    value = numbers("x[index] = value", value, None, copy=False)  # before any of it is written
-    try:
-        array[index] = value
-    except (IndexError, ValueError, TypeError) as error:
-        kind = {IndexError: LabelError, TypeError: DTypeError}.get(type(error), ShapeError)
-        raise kind(
-            "x[index] = value",
-            f"x is {describe(array)}, index is {index!r}, value is {describe(value)}",
-            f"an index within {array.shape} and a value that broadcasts to what it selects",
-            f"look at x[index].shape first; NumPy's reason: {error}",
-        ) from None
-
-
-def numbers(function: str, data: Any, dtype: DTypeLike | None, *, copy: bool) -> Array:
-    """data as an array of real numbers; DTypeError for objects, strings, complex numbers, ragged lists."""
-    try:
-        array = np.array(data, dtype=dtype) if copy else np.asarray(data, dtype=dtype)
-    except DTypeError:
-        raise
-    except (ValueError, TypeError, OverflowError):
-        array = np.empty(0, dtype=object)
-    if array.dtype.kind not in "fiub":
-        raise DTypeError(
-            function,
-            f"data is {describe(data)}{_first_bad(data, dtype)}",
-            "real numbers: floats, integers or booleans in a regular shape",
-            "convert them first, for example np.array(data, dtype=float)",
-        )
-    return array
-
-
-def _first_bad(data: Any, dtype: Any) -> str:
-    """The first entry of data that is no real number, in the words of an error message."""
-    try:
-        entries = np.ndenumerate(np.array(data, dtype=object))
-    except ValueError:
-        return ", with rows of different lengths"
-    for index, entry in entries:
-        if isinstance(entry, (list, tuple)):
-            return ", with rows of different lengths"
-        if np.asarray(entry).dtype.kind not in "fiub":
-            text = repr(entry)
-            return f", and data{list(index) if index else ''} = {text if len(text) <= 40 else text[:37] + '...'}"
-    return f", and dtype={dtype!r}"
-
-
 def _leaf(function: str, array: Array) -> Leaf:
     if array.dtype.kind != "f":
         raise DTypeError(
@@ -699,7 +611,7 @@ def _unpickle(cls: type[Tensor], array: Array, requires_grad: bool, name: str | 
     return t
 
 
-def _seed(function: str, output: Tensor, gradient: Any) -> tuple[Node, Any]:
+def seed(function: str, output: Tensor, gradient: Any) -> tuple[Node, Any]:
     """The node to start from and the gradient that comes in there, checked."""
     node = output._node
     if node is None:
@@ -732,211 +644,3 @@ def _seed(function: str, output: Tensor, gradient: Any) -> tuple[Node, Any]:
     if value.dtype != node.dtype:
         value = value.astype(node.dtype)
     return node, value
-
-
-def grad(
-    outputs: Tensor | Sequence[Tensor],
-    inputs: Tensor | Sequence[Tensor],
-    grad_outputs: Any = None,
-    *,
-    create_graph: bool = False,
-    retain_graph: bool | None = None,
-    allow_unused: bool = False,
-) -> tuple[Any, ...]:
-    """d(outputs)/d(inputs) * grad_outputs, as a tuple of Tensors, one an input; no `.grad` is touched.
-
-    outputs, inputs: a Tensor or a sequence of them; inputs may be leaves or results.
-    grad_outputs: for each output an array of its shape; may be left out for single values, and is then 1.
-    create_graph: the results can be differentiated again.
-    retain_graph: keep the graph for another walk; None means: exactly if create_graph.
-    allow_unused: None in place of an error for an input that the outputs do not depend on.
-    Raises GraphError for a missing graph or an unused input, ShapeError for a grad_output that does not fit.
-
-    >>> x = Tensor(3.0, requires_grad=True)
-    >>> (dx,) = grad(x * x * x, x, create_graph=True)
-    >>> dx.item(), grad(dx, x)[0].item()
-    (27.0, 18.0)
-    """
-    outputs, inputs = _tensors("outputs", outputs), _tensors("inputs", inputs)
-    if grad_outputs is None:
-        grad_outputs = [None] * len(outputs)
-    elif not isinstance(grad_outputs, (list, tuple)) or len(outputs) == 1 != len(grad_outputs):
-        grad_outputs = [grad_outputs]
-    if len(grad_outputs) != len(outputs):
-        raise ArgumentError(
-            "grad: grad_outputs",
-            f"{len(grad_outputs)} gradients for {len(outputs)} outputs",
-            "one for each output",
-            "pass a list as long as outputs, with None for single values",
-        )
-    nodes, douts = [], []
-    for output, dout in zip(outputs, grad_outputs, strict=True):
-        node, dout = _seed("grad", output, dout)
-        if create_graph and not isinstance(dout, Tensor):
-            dout = wrap(dout)
-        elif not create_graph:
-            dout = plain(dout)
-        nodes.append(node)
-        douts.append(dout)
-    for x in inputs:
-        if x._node is None:
-            raise GraphError(
-                "grad: inputs",
-                f"{x._what()}, which requires no gradient",
-                "tensors with requires_grad=True, or computed from such",
-                "write x.requires_grad = True before the computation",
-            )
-    targets = [x._node for x in inputs if x._node is not None]
-    found, owned = walk(
-        nodes,
-        douts,
-        targets,
-        create_graph=create_graph,
-        retain_graph=create_graph if retain_graph is None else retain_graph,
-    )
-    for x, target in zip(inputs, targets, strict=True):
-        if target not in found and not allow_unused:
-            raise GraphError(
-                "grad: inputs",
-                f"{x._what()}, which the outputs do not depend on",
-                "inputs that the outputs were computed from",
-                "leave it out, or pass allow_unused=True to get None for it",
-            )
-    if create_graph:
-        # A wrapper of its own for each, and values of its own where a seed came through untouched.
-        tensors = {}
-        for target, g in found.items():
-            tensors[target] = wrap(np.array(g._data) if g._node is None else g._data, g._node)
-    else:
-        tensors = {target: wrap(g) for target, g in own(found, owned).items()}
-    return tuple(tensors.get(target) for target in targets)
-
-
-def _tensors(argument: str, values: Any) -> list[Tensor]:
-    """One Tensor or several, as a list."""
-    several = isinstance(values, Iterable) and not isinstance(values, Tensor)
-    tensors: list[Tensor] = list(values) if several else [values]
-    for value in tensors:
-        if not isinstance(value, Tensor):
-            raise DTypeError(
-                f"grad: {argument}",
-                f"{describe(value)}, which is no Tensor",
-                "a Tensor or a list of Tensors",
-                "compute with Tensors: x = Tensor(..., requires_grad=True)",
-            )
-    return tensors
-
-
-# Recording on and off
-
-_outer: ContextVar[tuple[bool, ...]] = ContextVar("minigrad_outer", default=())
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-class _Recording:
-    """A context manager and decorator that sets whether operations are recorded."""
-
-    mode: bool
-
-    def __enter__(self) -> None:
-        _outer.set((*_outer.get(), recording.get()))
-        recording.set(self.mode)
-
-    def __exit__(self, *exc: object) -> None:
-        *rest, before = _outer.get()
-        _outer.set(tuple(rest))
-        recording.set(before)
-
-    def __call__(self, f: Callable[P, R]) -> Callable[P, R]:
-        import inspect
-
-        if inspect.iscoroutinefunction(f):
-
-            async def within(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with self:
-                    return await f(*args, **kwargs)
-
-            return wraps(f)(within)  # type: ignore[return-value]
-        if inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f):
-            raise DTypeError(
-                type(self).__name__,
-                f"the generator function {f.__name__}",
-                "a plain or async function: a generator would leave the mode to its caller between values",
-                f"write `with {type(self).__name__}():` inside it, around what lies between two yields",
-            )
-
-        @wraps(f)
-        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self:
-                return f(*args, **kwargs)
-
-        return wrapper
-
-
-class no_grad(_Recording):
-    """Within, or in the decorated function, nothing is recorded: results require no gradient.
-
-    Holds for the current thread or asyncio task alone.
-
-    >>> x = Tensor(2.0, requires_grad=True)
-    >>> with no_grad():
-    ...     x -= 0.5
-    >>> x
-    Tensor(1.5, dtype=float64, requires_grad=True)
-    """
-
-    mode = False
-
-
-class enable_grad(_Recording):
-    """Within, or in the decorated function, operations are recorded, also inside no_grad().
-
-    >>> x = Tensor(2.0, requires_grad=True)
-    >>> with no_grad(), enable_grad():
-    ...     (x * x).requires_grad
-    True
-    """
-
-    mode = True
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are recorded here and now.
-
-    >>> is_grad_enabled()
-    True
-    """
-    return is_recording()
-
-
-def _numpy_name(f: Callable[..., Any]) -> str:
-    return f"{getattr(f, '__module__', None) or 'numpy'}.{f.__name__}"
-
-
-def _no_rule(f: Callable[..., Any], method: str = "") -> DTypeError:
-    from difflib import get_close_matches
-
-    known = {g.__name__: g for g in ANSWERS}
-    nearest = get_close_matches(f.__name__ + method, sorted(known), 1, 0.0)
-    return DTypeError(
-        _numpy_name(f) + method,
-        "a Tensor",
-        "a function that has a rule here, since anything else would drop the graph",
-        f"the nearest one is {_numpy_name(known[nearest[0]])}; for the values alone use t.numpy()"
-        if nearest
-        else "use t.numpy() for the values alone",
-    )
-
-
-def _no_keyword(function: str, kwargs: dict[str, Any]) -> DTypeError:
-    key = next(iter(kwargs))
-    return DTypeError(
-        function,
-        f"{key}= for a Tensor",
-        "arguments that the rule knows",
-        f"use the result, t = {function}(...), and t = t + x in place of t += x"
-        if key == "out"
-        else f"leave {key}= out",
-    )

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minigrad.autograd import enable_grad, grad
+from minigrad.contract import numbers
 from minigrad.errors import ArgumentError, DTypeError, GradientError, ShapeError, describe
-from minigrad.tensor import Tensor, enable_grad, grad, numbers, plain
+from minigrad.tensor import Tensor, plain
 
 __all__ = ["Comparison", "GradcheckReport", "gradcheck", "numerical_diff", "numerical_gradient"]
 

@@ -10,7 +10,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minigrad.op import Domain, Op, registry
+from minigrad.contract import Domain
+from minigrad.op import Op, registry
 from minigrad.ops.reduce import Reduction
 
 OPS = list(registry())

@@ -203,9 +203,7 @@ def test_lint_refuses_arguments(machine: Machine, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_help_names_every_job_and_does_nothing(
-    machine: Machine, flag: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_names_every_job_and_does_nothing(machine: Machine, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert machine.start(flag) == 0
     text = capsys.readouterr().out
     assert all(f"python3 run.py {job}" in text for job in ("train", "book", "test", "lint"))
@@ -338,9 +336,7 @@ def test_an_environment_that_cannot_be_kept_is_made_anew(
 
 
 @pytest.mark.parametrize("step", ["venv", "-r", "-e"])
-def test_an_interrupted_set_up_is_done_again(
-    machine: Machine, step: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interrupted_set_up_is_done_again(machine: Machine, step: str, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(command: list[str]) -> str:
         if step in command:
             raise KeyboardInterrupt
@@ -382,9 +378,7 @@ def test_an_interrupted_change_is_noticed(machine: Machine, monkeypatch: pytest.
         "ReadTimeoutError: Read timed out.",
     ],
 )
-def test_no_network_is_one_sentence(
-    machine: Machine, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_network_is_one_sentence(machine: Machine, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     machine.fail = lambda command: message if "-r" in command else ""
     assert machine.start() == 1
     *_, last = capsys.readouterr().err.splitlines()
@@ -413,20 +407,14 @@ def test_what_worked_before_a_failed_update_still_does(machine: Machine) -> None
         "  x Failed to download `numpy==2.4`\n  Hash mismatch for `numpy==2.4`",
     ],
 )
-def test_a_wrong_hash_names_the_package(
-    machine: Machine, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_hash_names_the_package(machine: Machine, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     machine.fail = lambda command: message if "-r" in command else ""
     assert machine.start() == 1
     assert "numpy==2.4 as fetched has none of the hashes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "message", ["No space left on device", "client error (Connect): invalid peer certificate"]
-)
-def test_any_other_failure_is_shown(
-    machine: Machine, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("message", ["No space left on device", "client error (Connect): invalid peer certificate"])
+def test_any_other_failure_is_shown(machine: Machine, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     machine.fail = lambda command: message if "-r" in command else ""
     assert machine.start() == 1
     *_, shown, last = capsys.readouterr().err.splitlines()
@@ -455,9 +443,7 @@ def test_a_python_without_ensurepip_names_the_package_to_install(
     assert machine.steps == []
 
 
-def test_a_pyproject_that_cannot_be_read_is_one_sentence(
-    machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_pyproject_that_cannot_be_read_is_one_sentence(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     (machine.root / "pyproject.toml").write_text("[project")
     assert machine.start() == 1
     assert "pyproject.toml cannot be read: " in capsys.readouterr().err
@@ -476,9 +462,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
     assert "where you may write" in last
 
 
-def test_the_callers_python_path_is_kept_from_installers(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_callers_python_path_is_kept_from_installers(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setenv("HTTPS_PROXY", "proxy")
     machine.start()
@@ -487,13 +471,9 @@ def test_the_callers_python_path_is_kept_from_installers(
 
 
 @pytest.mark.parametrize("version", [(3, 6, 15), (3, 10, 13)])
-def test_an_old_python_is_told_what_is_needed(
-    version: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_python_is_told_what_is_needed(version: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", version)
-    with pytest.raises(
-        SystemExit, match=rf"needs Python 3\.11 or newer, and this is Python 3\.{version[1]};"
-    ):
+    with pytest.raises(SystemExit, match=rf"needs Python 3\.11 or newer, and this is Python 3\.{version[1]};"):
         runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
@@ -509,10 +489,7 @@ def test_a_package_without_a_pin_is_named() -> None:
 
 def test_pins_keep_markers_and_hashes() -> None:
     text = load().pinned(["numpy"], CONSTRAINTS)
-    assert (
-        "numpy==2.4 ; python_full_version < '3.12' \\\n    --hash=sha256:bb \\\n    --hash=sha256:cc\n"
-        in text
-    )
+    assert "numpy==2.4 ; python_full_version < '3.12' \\\n    --hash=sha256:bb \\\n    --hash=sha256:cc\n" in text
     assert "numpy==2.5 ; python_full_version >= '3.12' \\\n    --hash=sha256:dd\n" in text
     assert "pluggy" not in text
 

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigrad import ops
+from minigrad.autograd import enable_grad, grad
+from minigrad.contract import numbers
 from minigrad.data import label_rows
 from minigrad.errors import ArgumentError, ShapeError, describe
-from minigrad.tensor import Tensor, TensorLike, enable_grad, grad, numbers, plain
+from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = [
     "cross_entropy_error",

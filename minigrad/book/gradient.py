@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minigrad.contract import numbers
 from minigrad.errors import ArgumentError, describe
-from minigrad.tensor import Tensor, numbers, plain
+from minigrad.tensor import Tensor, plain
 from minigrad.testing import central_differences, numerical_diff, numerical_gradient
 
 __all__ = ["gradient_descent", "numerical_diff", "numerical_gradient"]

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigrad import ops
+from minigrad.autograd import enable_grad, grad
+from minigrad.contract import numbers
 from minigrad.errors import GraphError, ShapeError, describe
-from minigrad.tensor import Tensor, enable_grad, grad, numbers, plain
+from minigrad.tensor import Tensor, plain
 
 __all__ = ["AddLayer", "Affine", "Layer", "MulLayer", "Relu", "Sigmoid", "SoftmaxWithLoss"]
 

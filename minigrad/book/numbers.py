@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigrad import ops
+from minigrad.autograd import grad, no_grad
 from minigrad.book.functions import cross_entropy_error, sigmoid, sigmoid_grad, softmax
 from minigrad.book.gradient import gradient_descent, numerical_diff, numerical_gradient
 from minigrad.book.layers import AddLayer, MulLayer, SoftmaxWithLoss
 from minigrad.book.nets import SimpleNet
-from minigrad.tensor import Tensor, grad, no_grad
+from minigrad.tensor import Tensor
 
 __all__ = ["NUMBERS", "Number", "report"]
 

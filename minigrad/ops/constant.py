@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.dispatch import ANSWERS, TABLE
 from minigrad.errors import ArgumentError, DTypeError, LabelError, describe
-from minigrad.tensor import ANSWERS, TABLE, plain
+from minigrad.tensor import plain
 
 __all__ = ["argmax", "argmin", "argsort", "ceil", "floor", "rint", "sign", "trunc"]
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.op import AWAY_FROM_ZERO, POSITIVE, REAL, UNIT, Binary, Op, Unary
+from minigrad.contract import AWAY_FROM_ZERO, POSITIVE, REAL, UNIT, numbers
+from minigrad.op import Binary, Op, Unary
 from minigrad.ops.kernels import masked, sigmoid_of, tanh_slope, tanh_values
-from minigrad.tensor import Tensor, TensorLike, numbers, plain
+from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = [
     "absolute", "add", "arccos", "arcsin", "arctan", "arctan2", "clip", "cos", "cosh", "divide", "exp", "expm1",

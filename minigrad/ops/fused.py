@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.op import Case, Op, Unary
+from minigrad.contract import Case
+from minigrad.op import Op, Unary
 from minigrad.ops.kernels import (
     floats,
     log_sigmoid_and_slope,

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.contract import Case, write
 from minigrad.errors import LabelError, describe
-from minigrad.op import Case, Op
-from minigrad.tensor import Tensor, TensorLike, plain, write
+from minigrad.op import Op
+from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = ["getitem", "scatter", "setitem", "take_along_axis"]
 

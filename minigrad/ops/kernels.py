@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.tensor import TABLE, Tensor
+from minigrad.dispatch import TABLE
+from minigrad.tensor import Tensor
 
 __all__ = [
     "floats",

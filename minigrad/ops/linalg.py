@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.contract import AWAY_FROM_ZERO, Case, numbers
+from minigrad.dispatch import ANSWERS, TABLE
 from minigrad.errors import ArgumentError, DTypeError, ShapeError, describe
-from minigrad.op import AWAY_FROM_ZERO, Case, Op
+from minigrad.op import Op
 from minigrad.ops.elementwise import multiply
 from minigrad.tape import unbroadcast
-from minigrad.tensor import ANSWERS, TABLE, Axis, Tensor, TensorLike, numbers, plain
+from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
 __all__ = ["dot", "einsum", "matmul", "norm", "outer", "tensordot", "trace"]
 

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from minigrad.contract import Case, numbers
+from minigrad.dispatch import TABLE
 from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
-from minigrad.op import Case, Op
+from minigrad.op import Op
 from minigrad.ops.fused import LogSoftmax, complement
 from minigrad.ops.kernels import (
     floats,
@@ -20,7 +22,7 @@ from minigrad.ops.kernels import (
     softplus_and_slope,
     without_winner,
 )
-from minigrad.tensor import TABLE, Tensor, TensorLike, numbers, plain
+from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = ["sigmoid_binary_cross_entropy", "softmax_cross_entropy"]
 

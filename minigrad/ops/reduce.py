@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from minigrad.contract import POSITIVE, Case, Domain
 from minigrad.errors import ArgumentError, describe
-from minigrad.op import POSITIVE, Case, Domain, Op
+from minigrad.op import Op
 from minigrad.ops.kernels import floats, masked, quiet, softmax_of, without_winner
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 

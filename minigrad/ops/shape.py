@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minigrad.contract import Case, numbers
+from minigrad.dispatch import ANSWERS, TABLE
 from minigrad.errors import ArgumentError, DTypeError, LabelError, describe
-from minigrad.op import Case, Op
+from minigrad.op import Op
 from minigrad.tape import unbroadcast
-from minigrad.tensor import ANSWERS, TABLE, Axis, Tensor, TensorLike, numbers, plain
+from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
 __all__ = [
     "astype", "broadcast_to", "concatenate", "copy", "expand_dims", "flip", "moveaxis", "pad", "ravel", "repeat",

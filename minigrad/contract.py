@@ -1,0 +1,130 @@
+"""What an op declares about its arguments, and the words for an argument that breaks it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from minigrad.errors import DTypeError, LabelError, ShapeError, describe
+
+__all__ = [
+    "AWAY_FROM_ZERO",
+    "POSITIVE",
+    "REAL",
+    "UNIT",
+    "Case",
+    "Domain",
+    "broadcast_clash",
+    "contract_clash",
+    "numbers",
+    "write",
+]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where an argument may be drawn from: low <= x <= high, at least `gap` away from every point in `away`."""
+
+    low: float
+    high: float
+    away: tuple[float, ...] = ()
+    gap: float = 0.0
+
+
+REAL = Domain(-4.0, 4.0)
+POSITIVE = Domain(0.25, 4.0)
+AWAY_FROM_ZERO = Domain(-4.0, 4.0, away=(0.0,), gap=0.25)
+UNIT = Domain(-0.9, 0.9)
+
+
+class Case:
+    """A sample call: arrays of these shapes, and the keyword arguments of the public function."""
+
+    def __init__(self, *shapes: tuple[int, ...], **kwargs: Any) -> None:
+        self.shapes, self.kwargs = shapes, kwargs
+
+    def __repr__(self) -> str:
+        return f"Case({', '.join(map(repr, self.shapes))}, {self.kwargs})"
+
+
+def numbers(function: str, data: Any, dtype: DTypeLike | None, *, copy: bool) -> Array:
+    """data as an array of real numbers; DTypeError for objects, strings, complex numbers, ragged lists."""
+    try:
+        array = np.array(data, dtype=dtype) if copy else np.asarray(data, dtype=dtype)
+    except DTypeError:
+        raise
+    except (ValueError, TypeError, OverflowError):
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(
+            function,
+            f"data is {describe(data)}{_first_bad(data, dtype)}",
+            "real numbers: floats, integers or booleans in a regular shape",
+            "convert them first, for example np.array(data, dtype=float)",
+        )
+    return array
+
+
+def _first_bad(data: Any, dtype: Any) -> str:
+    """The first entry of data that is no real number, in the words of an error message."""
+    try:
+        entries = np.ndenumerate(np.array(data, dtype=object))
+    except ValueError:
+        return ", with rows of different lengths"
+    for index, entry in entries:
+        if isinstance(entry, (list, tuple)):
+            return ", with rows of different lengths"
+        if np.asarray(entry).dtype.kind not in "fiub":
+            text = repr(entry)
+            return f", and data{list(index) if index else ''} = {text if len(text) <= 40 else text[:37] + '...'}"
+    return f", and dtype={dtype!r}"
+
+
+def write(array: Array, index: Any, value: Any) -> None:
+    """array[index] = value, with errors that say what does not fit."""
+    value = numbers("x[index] = value", value, None, copy=False)  # before any of it is written
+    try:
+        array[index] = value
+    except (IndexError, ValueError, TypeError) as error:
+        kind = {IndexError: LabelError, TypeError: DTypeError}.get(type(error), ShapeError)
+        raise kind(
+            "x[index] = value",
+            f"x is {describe(array)}, index is {index!r}, value is {describe(value)}",
+            f"an index within {array.shape} and a value that broadcasts to what it selects",
+            f"look at x[index].shape first; NumPy's reason: {error}",
+        ) from None
+
+
+def broadcast_clash(names: list[str], shapes: list[tuple[int, ...]]) -> str:
+    """Where shapes do not broadcast, in words; empty where they do."""
+    for axis in range(-1, -max(map(len, shapes), default=0) - 1, -1):
+        sizes = {name: shape[axis] for name, shape in zip(names, shapes, strict=True) if len(shape) >= -axis}
+        if len({n for n in sizes.values() if n != 1}) > 1:
+            return f"axis {axis} is " + " and ".join(f"{n} in {name}" for name, n in sizes.items() if n != 1)
+    return ""
+
+
+def contract_clash(signature: str, names: list[str], shapes: list[tuple[int, ...]]) -> str:
+    """Where shapes break a gufunc signature, in words; empty where they do not."""
+    known: dict[str, tuple[int, str]] = {}
+    inputs = re.findall(r"\(([^)]*)\)", signature.split("->")[0])
+    for name, core, shape in zip(names, inputs, shapes, strict=False):
+        dims = [d.rstrip("?") for d in core.split(",") if d]
+        optional = core.count("?")
+        if len(shape) < len(dims) - optional:
+            return f"{name} has {len(shape)} axes and wants {len(dims) - optional} at least"
+        if len(shape) < len(dims):
+            dims = [d for d in core.split(",") if not d.endswith("?")]
+        for dim, n in zip(reversed(dims), reversed(shape), strict=False):
+            if dim in known and known[dim][0] != n:
+                return f"{dim} is {known[dim][0]} in {known[dim][1]} and {n} in {name}"
+            known.setdefault(dim, (n, name))
+    batches = [s[: len(s) - len([d for d in c.split(",") if d])] for c, s in zip(inputs, shapes, strict=False)]
+    clash = broadcast_clash(names, batches)
+    return f"in front of the core axes, {clash}" if clash else ""
