@@ -7,7 +7,7 @@
 array([0.19661193, 0.10499359])
 """
 
-from minigrad import errors, ops
+from minigrad import errors, func, ops, unfused
 from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad
 from minigrad.errors import (
     ArgumentError,
@@ -20,14 +20,14 @@ from minigrad.errors import (
     ShapeError,
 )
 from minigrad.op import Op
-from minigrad.ops.constant import *  # noqa: F403  # family by family, with literal __all__: type checkers follow that
-from minigrad.ops.elementwise import *  # noqa: F403
-from minigrad.ops.fused import *  # noqa: F403
-from minigrad.ops.index import *  # noqa: F403
-from minigrad.ops.linalg import *  # noqa: F403
-from minigrad.ops.loss import *  # noqa: F403
-from minigrad.ops.reduce import *  # noqa: F403
-from minigrad.ops.shape import *  # noqa: F403
+from minigrad.ops.constant import *  # family by family: type checkers follow that
+from minigrad.ops.elementwise import *
+from minigrad.ops.fused import *
+from minigrad.ops.index import *
+from minigrad.ops.linalg import *
+from minigrad.ops.loss import *
+from minigrad.ops.reduce import *
+from minigrad.ops.shape import *
 from minigrad.tensor import Tensor, from_numpy
 
 __version__ = "0.1.0"
@@ -47,7 +47,9 @@ __all__ = [
     "enable_grad",
     "errors",
     "from_numpy",
+    "func",
     "grad",
     "is_grad_enabled",
     "no_grad",
+    "unfused",
 ]

@@ -69,13 +69,14 @@ def grad(
                 "write x.requires_grad = True before the computation",
             )
     targets = [x._node for x in inputs if x._node is not None]
-    found, owned = walk(
-        nodes,
-        douts,
-        targets,
-        create_graph=create_graph,
-        retain_graph=create_graph if retain_graph is None else retain_graph,
-    )
+    with enable_grad():  # for the rules, which see Tensors if create_graph
+        found, owned = walk(
+            nodes,
+            douts,
+            targets,
+            create_graph=create_graph,
+            retain_graph=create_graph if retain_graph is None else retain_graph,
+        )
     for x, target in zip(inputs, targets, strict=True):
         if target not in found and not allow_unused:
             raise GraphError(

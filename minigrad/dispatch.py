@@ -72,7 +72,7 @@ def _no_rule(f: Callable[..., Any], method: str = "") -> DTypeError:
     from difflib import get_close_matches
 
     known = {g.__name__: g for g in ANSWERS}
-    nearest = get_close_matches(f.__name__ + method, sorted(known), 1, 0.0)
+    nearest = get_close_matches(f.__name__ + method, sorted(known), 1, 0.6)
     return DTypeError(
         _numpy_name(f) + method,
         "a Tensor",

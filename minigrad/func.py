@@ -159,7 +159,8 @@ def hvp(f: Callable[..., Any], x: Any, v: Any) -> Tensor:
             "a direction of x's shape",
             "pass v of that shape",
         )
-    return grad(lambda x: np.sum(grad(f)(x) * v))(x)  # type: ignore[no-any-return]
+    product: Tensor = grad(lambda x: np.sum(grad(f)(x) * v))(x)
+    return product
 
 
 def _run(

@@ -11,7 +11,7 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -127,7 +127,8 @@ def ancestors(roots: Iterable[Node]) -> list[Node]:
     """
     order = list(dict.fromkeys(roots))
     seen: set[Node | None] = {None, *order}
-    see, push = seen.add, order.append
+    see: Callable[[Any], None] = seen.add
+    push: Callable[[Any], None] = order.append
     for node in order:  # grows while it is read
         if node.saved is None:
             if node.parents:  # not released but spoiled by a write
@@ -142,7 +143,7 @@ def ancestors(roots: Iterable[Node]) -> list[Node]:
         for parent in node.parents:
             if parent not in seen:
                 see(parent)
-                push(parent)  # type: ignore[arg-type]  # None is in seen
+                push(parent)
     order.sort(key=_birth, reverse=True)
     return order
 
@@ -177,7 +178,7 @@ def walk(
     A product of small gradients that underflows is as near as a float can come, and no error under
     np.errstate. Nothing but the graph is changed; an exception from a rule leaves every `.grad` as it was.
     """
-    order = ancestors(roots)
+    order: list[Any] = ancestors(roots)
     wanted: set[Node] | None = None
     found: dict[Node, Any] = {}
     if targets is not None:
@@ -215,22 +216,22 @@ def walk(
                     raise _overwritten(op, guard)
         if wanted is not None:
             kept = tuple([parent if parent in useful else None for parent in parents])
-            saved = tuple([kept if value is parents else value for value in saved])  # type: ignore[union-attr]
+            saved = tuple([kept if value is parents else value for value in saved])
             parents = kept
         if create_graph:
             saved = op.wire(node, saved)
-        n = len(saved)  # type: ignore[arg-type]
+        n = len(saved)
         # Spelled out, since `backward(dout, *saved)` costs 80 ns more a node: a tenth of the walk's overhead.
         if n == 3:
-            grads = op.backward(dout, saved[0], saved[1], saved[2])  # type: ignore[index]
+            grads = op.backward(dout, saved[0], saved[1], saved[2])
         elif n == 0:
             grads = op.backward(dout)
         elif n == 1:
-            grads = op.backward(dout, saved[0])  # type: ignore[index]
+            grads = op.backward(dout, saved[0])
         elif n == 2:
-            grads = op.backward(dout, saved[0], saved[1])  # type: ignore[index]
+            grads = op.backward(dout, saved[0], saved[1])
         else:
-            grads = op.backward(dout, *saved)  # type: ignore[misc]
+            grads = op.backward(dout, *saved)
         if type(grads) is not tuple:
             grads = (grads,)
         if len(grads) != len(parents):
@@ -239,7 +240,7 @@ def walk(
             node.saved = None
             node.parents = ()
             if op.keeps is not None:
-                node.inputs = None  # type: ignore[attr-defined]
+                node.inputs = None
         i = 0
         for parent in parents:
             if parent is not None:

@@ -96,9 +96,7 @@ class Tensor:
         if written:
             self._touch("an assignment to .data")
             return
-        array = numbers("Tensor.data", plain(array), None, copy=isinstance(array, Tensor))
-        if not array.flags.writeable:
-            array = array.copy()
+        array = numbers("Tensor.data", plain(array), None, copy=True)  # another's memory could change unseen
         if self._node is not None and (array.shape, array.dtype) != (self._node.shape, self._node.dtype):
             self._node = _leaf("Tensor.data", array)
         self._data, self._version = array, Version()
@@ -274,7 +272,7 @@ class Tensor:
         return int(self._single("index"))
 
     def __format__(self, spec: str) -> str:
-        return format(self._data.item(), spec) if self._data.size == 1 and spec else str(self)
+        return format(self._single("format"), spec) if spec else str(self)
 
     def _single(self, function: str) -> Any:
         if self._data.size != 1:
@@ -309,7 +307,7 @@ class Tensor:
     # Reading and writing parts
 
     def __getitem__(self, index: Any) -> Tensor:
-        return TABLE["getitem"](self, index)  # type: ignore[no-any-return]
+        return _OPS["getitem"](self, index)
 
     def __setitem__(self, index: Any, value: TensorLike) -> None:
         """x[index] = value, recorded where a gradient flows.
@@ -318,7 +316,7 @@ class Tensor:
         Raises InPlaceError for a leaf that requires a gradient, unless under no_grad().
         """
         if self._write_is_recorded("x[index] = value", value):
-            self._become(TABLE["setitem"](self, value, index))
+            self._become(_OPS["setitem"](self, value, index))
             return
         array = self._writable()
         write(array, plain(index), plain(value))
@@ -458,59 +456,59 @@ class Tensor:
 
     def astype(self, dtype: DTypeLike) -> Tensor:
         """The values in another dtype; the gradient comes back in this one's."""
-        return TABLE["astype"](self, dtype)  # type: ignore[no-any-return]
+        return _OPS["astype"](self, dtype)
 
     def copy(self) -> Tensor:
         """The same values in memory of their own, recorded: the gradient flows through."""
-        return TABLE["copy"](self)  # type: ignore[no-any-return]
+        return _OPS["copy"](self)
 
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The sum over axis; see minigrad.sum."""
-        return TABLE["sum"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+        return _OPS["sum"](self, axis, keepdims=keepdims)
 
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The mean over axis; see minigrad.mean."""
-        return TABLE["mean"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+        return _OPS["mean"](self, axis, keepdims=keepdims)
 
     def var(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
         """The variance over axis; see minigrad.var."""
-        return TABLE["var"](self, axis, ddof=ddof, keepdims=keepdims)  # type: ignore[no-any-return]
+        return _OPS["var"](self, axis, ddof=ddof, keepdims=keepdims)
 
     def std(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
         """The standard deviation over axis; see minigrad.std."""
-        return TABLE["std"](self, axis, ddof=ddof, keepdims=keepdims)  # type: ignore[no-any-return]
+        return _OPS["std"](self, axis, ddof=ddof, keepdims=keepdims)
 
     def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The product over axis; see minigrad.prod."""
-        return TABLE["prod"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+        return _OPS["prod"](self, axis, keepdims=keepdims)
 
     def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The largest value over axis; see minigrad.max."""
-        return TABLE["max"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+        return _OPS["max"](self, axis, keepdims=keepdims)
 
     def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The smallest value over axis; see minigrad.min."""
-        return TABLE["min"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
+        return _OPS["min"](self, axis, keepdims=keepdims)
 
     def argmax(self, axis: int | None = None) -> Any:
         """Where the largest value is: a plain integer array."""
-        return TABLE["argmax"](self, axis=axis)
+        return _OPS["argmax"](self, axis=axis)
 
     def argmin(self, axis: int | None = None) -> Any:
         """Where the smallest value is: a plain integer array."""
-        return TABLE["argmin"](self, axis=axis)
+        return _OPS["argmin"](self, axis=axis)
 
     def cumsum(self, axis: int | None = None) -> Tensor:
         """The running sum; see minigrad.cumsum."""
-        return TABLE["cumsum"](self, axis)  # type: ignore[no-any-return]
+        return _OPS["cumsum"](self, axis)
 
     def clip(self, a_min: TensorLike | None = None, a_max: TensorLike | None = None) -> Tensor:
         """The values held between a_min and a_max; see minigrad.clip."""
-        return TABLE["clip"](self, a_min, a_max)  # type: ignore[no-any-return]
+        return _OPS["clip"](self, a_min, a_max)
 
     def reshape(self, *shape: Any) -> Tensor:
         """The values in another shape: t.reshape(2, 3), t.reshape((2, -1))."""
-        return TABLE["reshape"](self, shape[0] if len(shape) == 1 else shape)  # type: ignore[no-any-return]
+        return _OPS["reshape"](self, shape[0] if len(shape) == 1 else shape)
 
     def flatten(self) -> Tensor:
         """The values in one row."""
@@ -520,23 +518,23 @@ class Tensor:
         """The axes in another order, reversed by default: t.transpose(1, 0, 2)."""
         if len(axes) == 1 and not isinstance(axes[0], int):
             axes = axes[0]
-        return TABLE["transpose"](self, axes or None)  # type: ignore[no-any-return]
+        return _OPS["transpose"](self, axes or None)
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         """Two axes exchanged."""
-        return TABLE["swapaxes"](self, axis1, axis2)  # type: ignore[no-any-return]
+        return _OPS["swapaxes"](self, axis1, axis2)
 
     def squeeze(self, axis: Axis = None) -> Tensor:
         """Without its axes of length 1."""
-        return TABLE["squeeze"](self, axis)  # type: ignore[no-any-return]
+        return _OPS["squeeze"](self, axis)
 
     def repeat(self, repeats: int, axis: int | None = None) -> Tensor:
         """Each value repeated; see minigrad.repeat."""
-        return TABLE["repeat"](self, repeats, axis)  # type: ignore[no-any-return]
+        return _OPS["repeat"](self, repeats, axis)
 
     def dot(self, other: TensorLike) -> Tensor:
         """The dot product; see minigrad.dot."""
-        return TABLE["dot"](self, other)  # type: ignore[no-any-return]
+        return _OPS["dot"](self, other)
 
     # NumPy's protocols: np.exp(t), ndarray * t, np.sum(t, axis=0)
 
@@ -548,6 +546,7 @@ class Tensor:
 
 
 TensorLike = Tensor | ArrayLike
+_OPS: dict[str, Callable[..., Tensor]] = TABLE
 
 
 def publish(name: str, function: Callable[..., Tensor], answers: Iterable[Callable[..., Any]]) -> None:

@@ -411,7 +411,7 @@ mistake(
 mistake(
     "concatenate of widths that differ",
     lambda t: mg.concatenate([t.x, np.ones((2, 2))]),
-    ArgumentError,
+    ShapeError,
     "concatenate",
     "xs[0] is float64 (2, 3)",
     "xs[1] is float64 (2, 2)",

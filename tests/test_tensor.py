@@ -104,8 +104,26 @@ def test_data_is_the_array_itself_and_can_be_replaced() -> None:
     assert x.data is x.data
     new = np.array([3.0, 4.0])
     x.data = new
-    assert x.data is new
+    assert x.data.tolist() == [3.0, 4.0]
     assert x.requires_grad
+
+
+def test_two_tensors_given_the_same_data_do_not_share_it() -> None:
+    x, y = leaf([1.0, 2.0]), leaf([5.0, 5.0])
+    y.data = x.data
+    loss = (x * x).sum()
+    with mg.no_grad():
+        y += 1.0
+    loss.backward()
+    assert x.grad.tolist() == [2.0, 4.0]
+
+
+def test_a_graph_of_the_gradient_is_recorded_under_no_grad_too() -> None:
+    x = leaf([2.0])
+    y = (x * x * x).sum()
+    with mg.no_grad():
+        (dx,) = mg.grad(y, x, create_graph=True)
+    assert mg.grad(dx, x, [1.0])[0].tolist() == [12.0]
 
 
 def test_data_of_another_shape_makes_a_new_leaf() -> None:

@@ -1,14 +1,14 @@
 """Every op, one family a file. Adding one touches that file alone: its `__all__` makes it public."""
 
 from minigrad.ops import constant, elementwise, fused, index, linalg, loss, reduce, shape
-from minigrad.ops.constant import *  # noqa: F403  # literal __all__
-from minigrad.ops.elementwise import *  # noqa: F403
-from minigrad.ops.fused import *  # noqa: F403
-from minigrad.ops.index import *  # noqa: F403
-from minigrad.ops.linalg import *  # noqa: F403
-from minigrad.ops.loss import *  # noqa: F403
-from minigrad.ops.reduce import *  # noqa: F403
-from minigrad.ops.shape import *  # noqa: F403
+from minigrad.ops.constant import *
+from minigrad.ops.elementwise import *
+from minigrad.ops.fused import *
+from minigrad.ops.index import *
+from minigrad.ops.linalg import *
+from minigrad.ops.loss import *
+from minigrad.ops.reduce import *
+from minigrad.ops.shape import *
 
 __all__: list[str] = []
 __all__ += elementwise.__all__

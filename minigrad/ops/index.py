@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from minigrad.contract import Case, write
-from minigrad.errors import LabelError, describe
+from minigrad.errors import DTypeError, LabelError, describe
 from minigrad.op import Op
+from minigrad.tape import unbroadcast
 from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = ["getitem", "scatter", "setitem", "take_along_axis"]
@@ -171,8 +172,6 @@ class Setitem(Op):
             stays = owner[self.index] == np.arange(n).reshape(kept[self.index].shape)
             dy = np.where(stays, dout[self.index], 0)
             if dy.shape != y_shape:
-                from minigrad.tape import unbroadcast
-
                 extra = len(y_shape) - len(dy.shape)
                 dy = np.reshape(unbroadcast(dy, y_shape[extra:] if extra > 0 else y_shape), y_shape)
         return np.where(kept, dout, 0), dy
@@ -236,4 +235,9 @@ class TakeAlongAxis(Op):
 
 @TakeAlongAxis.public(np.take_along_axis)
 def take_along_axis(x: TensorLike, indices: Any, axis: int | None = -1) -> Tensor:
-    return TakeAlongAxis(_fixed(np.asarray(plain(indices))), axis)(x)
+    places = np.asarray(plain(indices))
+    if places.dtype.kind not in "iu":
+        raise DTypeError(
+            "take_along_axis: indices", describe(places), "integers", "write indices.astype(int), or use np.argsort"
+        )
+    return TakeAlongAxis(_fixed(places), axis)(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -157,15 +158,17 @@ class SoftmaxCrossEntropy(Op):
         """
         logits = floats(logits)
         n, classes = logits.shape
+        block_of: Callable[..., tuple[Any, Any]]
+        counts = None
         if labels.ndim == 1 and not self.label_smoothing:
-            block_of, targets, counts = _class_block, labels, None
+            block_of, targets = _class_block, labels
             if self.ignore_index is not None or np.ndim(weight) or not n:
                 counts = np.ones(n) if self.ignore_index is None else (labels != self.ignore_index).astype(np.float64)
                 targets = np.where(counts > 0, labels, 0)
                 counts *= np.broadcast_to(weight, (classes,))[targets]
             divisor = (float(n) if self.reduction == "mean" else 1.0) if counts is None else self._divisor(counts)
         else:
-            block_of, counts = _dense_block, None  # type: ignore[assignment]
+            block_of = _dense_block
             targets, divisor = self._targets(logits, labels, weight)
         losses = np.empty(n)
         residual = np.empty_like(logits) if keep else None
@@ -223,7 +226,7 @@ def _class_block(x: Any, t: Any, counts: Any, divisor: float, keep: bool) -> tup
     return losses, e
 
 
-def _dense_block(x: Any, s: Any, counts: None, divisor: float, keep: bool) -> tuple[Any, Any]:
+def _dense_block(x: Any, s: Any, counts: Any, divisor: float, keep: bool) -> tuple[Any, Any]:
     """Losses and d(loss)/dx of rows x, of which each class counts s."""
     z, e, r, top = without_winner(x, 1)
     losses = np.multiply(np.log1p(r) - z, s, where=s != 0, out=np.zeros_like(z)).sum(axis=1)
@@ -259,6 +262,8 @@ def softmax_cross_entropy(
     name = "softmax_cross_entropy"
     x, t = logits if isinstance(logits, Tensor) else Tensor(logits), _labels(name, "labels", labels)
     _check_reduction(name, reduction)
+    _check_number(f"{name}: axis", axis, int, "an axis, such as -1")
+    _check_number(f"{name}: label_smoothing", label_smoothing, (int, float), "a number from 0 to 1, such as 0.1")
     if x.dtype.kind != "f" or not x.ndim or not -x.ndim <= axis < x.ndim:
         raise ShapeError(
             f"{name}: logits",
@@ -438,3 +443,8 @@ def _check_reduction(function: str, reduction: str) -> None:
         raise ArgumentError(
             f"{function}: reduction", repr(reduction), '"mean", "sum" or "none"', 'write reduction="mean"'
         )
+
+
+def _check_number(where: str, value: Any, kind: Any, expected: str) -> None:
+    if not isinstance(value, kind):
+        raise DTypeError(where, describe(value), expected, f"write {where.split(': ')[1]}={expected.split()[-1]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from minigrad.contract import Case, numbers
 from minigrad.dispatch import ANSWERS, TABLE
-from minigrad.errors import ArgumentError, DTypeError, LabelError, describe
+from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
 from minigrad.op import Op
 from minigrad.tape import unbroadcast
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
@@ -21,6 +22,16 @@ __all__ = [
 ]  # fmt: skip
 
 Shape = int | Sequence[int]
+
+
+def _lengths(where: str, value: Any) -> int | tuple[int, ...]:
+    """value as a whole number or a tuple of them."""
+    try:
+        return index(value) if np.ndim(value) == 0 else tuple(index(n) for n in value)
+    except TypeError:
+        raise DTypeError(
+            where, describe(value), "a whole number, or a list of them", f"write {where.split(': ')[1]}=(2, 3)"
+        ) from None
 
 
 class Copy(Op):
@@ -112,7 +123,7 @@ class Reshape(Reshaping):
 
 @Reshape.public(np.reshape)
 def reshape(x: TensorLike, shape: Shape) -> Tensor:
-    return Reshape(shape if isinstance(shape, int) else tuple(shape))(x)
+    return Reshape(_lengths("reshape: shape", shape))(x)
 
 
 def ravel(x: TensorLike) -> Tensor:
@@ -134,15 +145,15 @@ class ExpandDims(Reshaping):
     Tensor([[1., 2.]], dtype=float64)
     """
 
-    axis: Axis
+    axis: int | tuple[int, ...]
     cases = (Case((3,), axis=0), Case((2, 3), axis=-1), Case((2,), axis=(0, 2)))
 
     def forward(self, x: Any) -> Any:
-        return np.expand_dims(x, self.axis)  # type: ignore[arg-type]
+        return np.expand_dims(x, self.axis)
 
 
 @ExpandDims.public(np.expand_dims)
-def expand_dims(x: TensorLike, axis: Axis) -> Tensor:
+def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
     return ExpandDims(axis)(x)
 
 
@@ -261,7 +272,7 @@ class BroadcastTo(Op):
 
 @BroadcastTo.public(np.broadcast_to)
 def broadcast_to(x: TensorLike, shape: Shape) -> Tensor:
-    return BroadcastTo(shape if isinstance(shape, int) else tuple(shape))(x)
+    return BroadcastTo(_lengths("broadcast_to: shape", shape))(x)
 
 
 class Flip(Op):
@@ -299,6 +310,16 @@ class Concatenate(Op):
     axis: int = 0
     lengths: tuple[int, ...]
     cases = (Case((2, 3), (1, 3)), Case((2, 3), (2, 1), (2, 0), axis=1), Case((2,), axis=-1))
+
+    def explain(self, error: Exception, *arrays: Any) -> Exception:
+        if type(error) is ValueError:
+            return ShapeError(
+                "concatenate: xs",
+                f"arrays of shapes {', '.join(str(np.shape(a)) for a in arrays)}, axis={self.axis}",
+                f"equal lengths of all axes but axis {self.axis}",
+                "reshape or broadcast them first; stack joins along a new axis",
+            )
+        return super().explain(error, *arrays)
 
     def forward(self, *xs: Any) -> Any:
         return np.concatenate(xs, axis=self.axis)
@@ -430,8 +451,10 @@ def pad(x: TensorLike, pad_width: Any, mode: str = "constant", *, constant_value
             '"constant", "edge", "reflect", "symmetric" or "wrap"',
             'write mode="constant"',
         )
-    rows = [np.pad(np.arange(n), width, mode=mode) for n, width in zip(shape, widths, strict=True)]  # type: ignore[call-overload]
-    return TABLE["getitem"](x, np.ix_(*rows))  # type: ignore[no-any-return]
+    options: dict[str, Any] = {"mode": mode}
+    rows = [np.pad(np.arange(n), width, **options) for n, width in zip(shape, widths, strict=True)]
+    out: Tensor = TABLE["getitem"](x, np.ix_(*rows))
+    return out
 
 
 class Tile(Op):
@@ -468,7 +491,7 @@ builtin_max = max
 
 @Tile.public(np.tile)
 def tile(x: TensorLike, reps: Shape) -> Tensor:
-    return Tile(reps if isinstance(reps, int) else tuple(reps))(x)
+    return Tile(_lengths("tile: reps", reps))(x)
 
 
 class Repeat(Op):
@@ -505,4 +528,4 @@ class Repeat(Op):
 
 @Repeat.public(np.repeat)
 def repeat(x: TensorLike, repeats: Shape, axis: int | None = None) -> Tensor:
-    return Repeat(repeats if isinstance(repeats, int) else tuple(repeats), axis)(x)
+    return Repeat(_lengths("repeat: repeats", repeats), axis)(x)
