@@ -315,7 +315,7 @@ class Concatenate(Op):
         if type(error) is ValueError:
             return ShapeError(
                 "concatenate: xs",
-                f"arrays of shapes {', '.join(str(np.shape(a)) for a in arrays)}, axis={self.axis}",
+                ", ".join([*(f"xs[{i}] is {describe(a)}" for i, a in enumerate(arrays)), f"axis={self.axis}"]),
                 f"equal lengths of all axes but axis {self.axis}",
                 "reshape or broadcast them first; stack joins along a new axis",
             )
