@@ -43,6 +43,7 @@ EXTRAS = {
     # mypy also reads what the package imports for testing, so lint installs both.
     "lint": {"lint", "test"},
 }
+JOBS = ["train", "book", "test", "lint"]
 NO_NETWORK = re.compile(
     "NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|name resolution|Name or service not known"
     "|getaddrinfo|[Nn]etwork is unreachable|[Cc]onnection (aborted|refused|reset)|timed out|dns error"
@@ -61,6 +62,8 @@ def main(args: list[str]) -> int:
         return 0
     job, rest = route(args)
     try:
+        if job not in JOBS:
+            raise SetupError(f"there is no job {job!r}; choose {', '.join(JOBS)}, or see run.py --help.")
         if job == "lint" and rest:
             raise SetupError(f"lint takes no arguments and got {' '.join(rest)}; leave them out.")
         set_up(EXTRAS.get(job, set()))

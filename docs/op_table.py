@@ -28,8 +28,16 @@ check the first and the second order against numerical differentiation.
 TAIL = """
 ## Without a derivative
 
-These take Tensors and give plain arrays or Python values, outside any graph:
+These take Tensors and give plain arrays or Python values, outside any graph. `argmax argmin argsort ceil floor rint
+sign trunc` are also functions of minigrad.
 
+"""
+
+MADE = """
+## Made of other ops
+
+`split` of `getitem`, `ravel` of `reshape`, `dot` of `multiply`, `matmul` or `tensordot`; and the twins of the fused
+ops in `minigrad.unfused`, of exp, add, multiply, divide, log, sum and max.
 """
 
 
@@ -62,7 +70,7 @@ def row(op: type[Op]) -> str:
 def page() -> str:
     """The whole page."""
     constants = ", ".join(f"`np.{function.__name__}`" for function in CONSTANT)
-    return HEAD + "".join(map(row, registry())) + TAIL + constants + "\n"
+    return HEAD + "".join(map(row, registry())) + TAIL + constants + "\n" + MADE
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def grad(
         )
     nodes, douts = [], []
     for output, dout in zip(outputs, grad_outputs, strict=True):
-        node, dout = seed("grad", output, dout)
+        node, dout = seed("grad", output, dout, "grad_outputs")
         if create_graph and not isinstance(dout, Tensor):
             dout = wrap(dout)
         elif not create_graph:

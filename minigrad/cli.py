@@ -42,12 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        args = _parser().parse_args(argv)
+        parser, commands = _parser()
+        args, unknown = parser.parse_known_args(argv)
+        if unknown:  # named by the command that does not know them, not by minigrad
+            commands[args.command].error(f"unknown option {unknown[0]}")
         return _train(args) if args.command == "train" else _book()
     except SystemExit as end:  # argparse has said what there is to say
         return end.code if isinstance(end.code, int) else 2
     except MinigradError as error:
         print(f"minigrad: {error}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"minigrad: not enough memory ({error}); choose smaller sizes, such as --hidden 64", file=sys.stderr)
         return 2
 
 
@@ -56,7 +62,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(
         prog="minigrad", description="Automatic differentiation on NumPy that you can read.", allow_abbrev=False
     )
@@ -84,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "The exit status is 1 if one is off.",
         allow_abbrev=False,
     )
-    return parser
+    return parser, commands.choices
 
 
 def _train_defaults() -> dict[str, Any]:

@@ -55,6 +55,8 @@ class Case:
 
 def numbers(function: str, data: Any, dtype: DTypeLike | None, *, copy: bool) -> Array:
     """data as an array of real numbers; DTypeError for objects, strings, complex numbers, ragged lists."""
+    if dtype is not None and not _is_real(dtype):
+        raise DTypeError(f"{function}: dtype", f"dtype={dtype!r}", "a dtype of real numbers", 'write dtype="float32"')
     try:
         array = np.array(data, dtype=dtype) if copy else np.asarray(data, dtype=dtype)
     except DTypeError:
@@ -71,6 +73,13 @@ def numbers(function: str, data: Any, dtype: DTypeLike | None, *, copy: bool) ->
     return array
 
 
+def _is_real(dtype: Any) -> bool:
+    try:
+        return np.dtype(dtype).kind in "fiub"
+    except TypeError:
+        return False
+
+
 def _first_bad(data: Any, dtype: Any) -> str:
     """The first entry of data that is no real number, in the words of an error message."""
     try:
@@ -82,7 +91,8 @@ def _first_bad(data: Any, dtype: Any) -> str:
             return ", with rows of different lengths"
         if np.asarray(entry).dtype.kind not in "fiub":
             text = repr(entry)
-            return f", and data{list(index) if index else ''} = {text if len(text) <= 40 else text[:37] + '...'}"
+            where = f"data{list(index)}" if index else "it"
+            return "" if isinstance(data, str) else f", and {where} = {text if len(text) <= 40 else text[:37] + '...'}"
     return f", and dtype={dtype!r}"
 
 

@@ -196,14 +196,13 @@ def _run(
             values[i] = x
             xs.append(x)
         out = f(*values, **kwargs)
-    if isinstance(out, (float, int, np.ndarray, np.generic)):
-        out = Tensor(out)
     if not isinstance(out, Tensor):
+        # Also where f is a constant: nothing tells it from float(x) ** 2 or math.sin(x), whose gradient is not 0.
         raise DTypeError(
             f"{function}: f",
-            f"f returned {describe(out)}",
-            "a Tensor",
-            "return one tensor; np.stack joins several",
+            f"f returned {describe(out)}, which has no graph",
+            "a Tensor computed from the argument",
+            "write np.sin(x) for math.sin(x), leave out float(), .item() and .numpy(), join several with np.stack",
         )
     return out, xs
 

@@ -610,7 +610,7 @@ def _unpickle(cls: type[Tensor], array: Array, requires_grad: bool, name: str | 
     return t
 
 
-def seed(function: str, output: Tensor, gradient: Any) -> tuple[Node, Any]:
+def seed(function: str, output: Tensor, gradient: Any, argument: str = "gradient") -> tuple[Node, Any]:
     """The node to start from and the gradient that comes in there, checked."""
     node = output._node
     if node is None:
@@ -626,17 +626,17 @@ def seed(function: str, output: Tensor, gradient: Any) -> tuple[Node, Any]:
                 function,
                 f"{output._what()} and no gradient",
                 "a single value, such as a loss",
-                "write t.sum().backward(), or pass gradient= with an array of that shape",
+                f"write t.sum() in its place, or pass {argument}= with an array of that shape",
             )
         return node, np.ones(node.shape, node.dtype)
     if isinstance(gradient, Tensor):
         value: Any = gradient
     else:
-        value = numbers(f"{function}: gradient", gradient, None, copy=False)
+        value = numbers(f"{function}: {argument}", gradient, None, copy=False)
     if value.shape != node.shape:
         raise ShapeError(
-            f"{function}: gradient",
-            f"gradient is {describe(value)} for a tensor of shape {node.shape}",
+            f"{function}: {argument}",
+            f"{argument} is {describe(value)} for a tensor of shape {node.shape}",
             f"shape {node.shape}",
             "pass an array of exactly the tensor's shape",
         )

@@ -160,8 +160,8 @@ def check_gradients(params: Params, x: Any, t: Any, out: TextIO) -> None:
     b1         (3,)               ...e-...                   ...e-...
     W2         (3, 2)             ...e-...                   ...e-...
     b2         (2,)               ...e-...                   ...e-...
+    backward and numerical differentiation agree for all 4 parameters
     """
-
     gradients = grad(softmax_cross_entropy(predict(params, x), t), params)
     say(out, f"{'parameter':9}  {'shape':9}  {'mean |gradient|':>17}  mean |backward - numerical|\n")
     wrong = []
@@ -172,7 +172,9 @@ def check_gradients(params: Params, x: Any, t: Any, out: TextIO) -> None:
         say(out, f"{p.name!s:9}  {p.shape!s:9}  {size:17.2e}  {difference:27.2e}\n")
         if not difference <= 1e-4 * size:
             wrong.append(str(p.name))
-    if wrong:
+    if not wrong:
+        say(out, f"backward and numerical differentiation agree for all {len(params)} parameters\n")
+    else:
         raise GradientError(
             "train: check",
             f"backward and numerical differentiation disagree for {', '.join(wrong)}",

@@ -281,7 +281,7 @@ mistake(
     "grad_outputs of the wrong shape",
     lambda t: grad(t.result, t.x, np.ones(3)),
     ShapeError,
-    "grad: gradient",
+    "grad: grad_outputs",
     "float64 (3,)",
 )
 mistake(

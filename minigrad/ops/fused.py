@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.contract import Case
+from minigrad.errors import ArgumentError, describe
 from minigrad.op import Op, Unary
 from minigrad.ops.kernels import (
     floats,
@@ -146,6 +147,16 @@ class Softmax(Op):
         e = np.exp(x - x.max(axis=axis, keepdims=True))
         return e / e.sum(axis=axis, keepdims=True)
 
+    def check(self, x: Any) -> None:
+        """That there is a class to choose."""
+        if 0 in np.shape(x)[self.axis :][:1]:
+            raise ArgumentError(
+                f"{self.name}: x",
+                f"x is {describe(x)}, axis={self.axis}",
+                "at least one class along that axis",
+                "check what x was selected with",
+            )
+
     def forward(self, x: Any) -> Any:
         return softmax_values(x, self.axis)
 
@@ -178,6 +189,8 @@ class LogSoftmax(Op):
     @staticmethod
     def reference(x: Any, axis: int = -1) -> Any:
         return np.log(Softmax.reference(x, axis))
+
+    check = Softmax.check
 
     def forward(self, x: Any) -> Any:
         return log_softmax_values(x, self.axis)

@@ -236,6 +236,7 @@ def _either(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
     """kernel for arrays, the op of that name for Tensors: for rules, which see the one or the other."""
 
     def apply(x: Any, *args: Any) -> Any:
+        """The op of this name on an array or a Tensor: for rules, which see the one or the other."""
         return TABLE[name](x, *args) if isinstance(x, Tensor) else kernel(x, *args)
 
     return apply

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
@@ -141,7 +142,7 @@ class SoftmaxCrossEntropy(Op):
             return 1.0
         total = float(counts.sum())
         if total == 0:
-            warnings.warn(f"{self.name}: no sample counts, so the mean is 0", stacklevel=6)
+            warnings.warn(f"{self.name}: no sample counts, so the mean is 0", stacklevel=_callers_level())
         return total or 1.0
 
     def forward(self, logits: Any, labels: Any, weight: Any) -> Any:
@@ -448,3 +449,11 @@ def _check_reduction(function: str, reduction: str) -> None:
 def _check_number(where: str, value: Any, kind: Any, expected: str) -> None:
     if not isinstance(value, kind):
         raise DTypeError(where, describe(value), expected, f"write {where.split(': ')[1]}={expected.split()[-1]}")
+
+
+def _callers_level() -> int:
+    """The stacklevel of the first frame outside the package: where the user called."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "minigrad").startswith(("minigrad", "numpy", "contextlib")):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -120,6 +120,17 @@ class Reshape(Reshaping):
     def forward(self, x: Any) -> Any:
         return np.reshape(x, self.shape)
 
+    def explain(self, error: Exception, *arrays: Any) -> Exception:
+        if type(error) is ValueError:
+            n = np.size(arrays[0])
+            return ArgumentError(
+                "reshape: shape",
+                f"x is {describe(arrays[0])} with {n} values, shape is {self.shape}",
+                f"lengths whose product is {n}",
+                "pass -1 for the length that follows from the others, such as x.reshape(-1)",
+            )
+        return super().explain(error, *arrays)
+
 
 @Reshape.public(np.reshape)
 def reshape(x: TensorLike, shape: Shape) -> Tensor:
