@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from minigrad.errors import ArgumentError, DTypeError, GraphError, describe
-from minigrad.tape import is_recording, own, recording, walk
+from minigrad.tape import ancestors, is_recording, own, recording, walk
 from minigrad.tensor import Tensor, plain, seed, wrap
 
 __all__ = ["enable_grad", "grad", "is_grad_enabled", "no_grad"]
@@ -69,6 +69,16 @@ def grad(
                 "write x.requires_grad = True before the computation",
             )
     targets = [x._node for x in inputs if x._node is not None]
+    if not allow_unused:  # before the walk, which would use the graph up
+        reached = set(ancestors(nodes))
+        for x, target in zip(inputs, targets, strict=True):
+            if target not in reached:
+                raise GraphError(
+                    "grad: inputs",
+                    f"{x._what()}, which the outputs do not depend on",
+                    "inputs that the outputs were computed from",
+                    "leave it out, or pass allow_unused=True to get None for it",
+                )
     with enable_grad():  # for the rules, which see Tensors if create_graph
         found, owned = walk(
             nodes,
@@ -77,14 +87,6 @@ def grad(
             create_graph=create_graph,
             retain_graph=create_graph if retain_graph is None else retain_graph,
         )
-    for x, target in zip(inputs, targets, strict=True):
-        if target not in found and not allow_unused:
-            raise GraphError(
-                "grad: inputs",
-                f"{x._what()}, which the outputs do not depend on",
-                "inputs that the outputs were computed from",
-                "leave it out, or pass allow_unused=True to get None for it",
-            )
     if create_graph:
         # A wrapper of its own for each, and values of its own where a seed came through untouched.
         tensors = {}
@@ -122,6 +124,11 @@ class _Recording:
     """A context manager and decorator that sets whether operations are recorded."""
 
     mode: bool
+
+    def __new__(cls, f: Callable[..., Any] | None = None) -> Any:
+        """The manager; or f decorated, for @no_grad without parentheses."""
+        manager = super().__new__(cls)
+        return manager if f is None else manager(f)
 
     def __enter__(self) -> None:
         _outer.set((*_outer.get(), recording.get()))

@@ -20,6 +20,7 @@ __all__ = [
     "Domain",
     "broadcast_clash",
     "contract_clash",
+    "native",
     "numbers",
     "write",
 ]
@@ -70,7 +71,12 @@ def numbers(function: str, data: Any, dtype: DTypeLike | None, *, copy: bool) ->
             "real numbers: floats, integers or booleans in a regular shape",
             "convert them first, for example np.array(data, dtype=float)",
         )
-    return array
+    return native(array)
+
+
+def native(array: Array) -> Array:
+    """array in this machine's byte order, which the kernels that work on bits rely on."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _is_real(dtype: Any) -> bool:

@@ -105,7 +105,8 @@ def jvp(f: Callable[..., Any], args: Sequence[Any], tangents: Sequence[Any]) -> 
                 total = term if total is None else total + term
         if total is None or not total.requires_grad:
             return _result(out, xs), Tensor(np.zeros(out.shape, out.dtype))
-        (change,) = grad_of(total, dout, create_graph=_depends_on_more(out, xs), retain_graph=True, allow_unused=True)
+        outer = _depends_on_more(out, xs) or any(isinstance(v, Tensor) and v.requires_grad for v in tangents)
+        (change,) = grad_of(total, dout, create_graph=outer, retain_graph=True, allow_unused=True)
     return _result(out, xs), Tensor(np.zeros(out.shape, out.dtype)) if change is None else change
 
 

@@ -94,9 +94,19 @@ class Op:
             for key, annotation in inspect.get_annotations(cls).items()
             if "ClassVar" not in str(annotation)
         }
-        cls.fields = {**cls.fields, **declared}
+        cls.fields = {key: getattr(cls, key, value) for key, value in {**cls.fields, **declared}.items()}
+        for key in cls.fields.keys() & vars(Op).keys():
+            raise DTypeError(cls.__name__, f"a field {key!r}", "a name that Op does not use itself", "rename the field")
         if not (hasattr(cls, "forward") and hasattr(cls, "backward")):
             return
+        for key in ("forward", "backward"):
+            if isinstance(inspect.getattr_static(cls, key), (staticmethod, classmethod)):
+                raise DTypeError(
+                    f"{cls.__name__}.{key}",
+                    "a static or class method",
+                    "a method with self",
+                    f"write def {key}(self, ...)",
+                )
         cls.args, cls.variadic = _parameters(cls.forward)
         asks, _ = _parameters(cls.backward)
         cls.asks = asks[1:]
@@ -105,7 +115,13 @@ class Op:
         for key in {"forward", "forward_and_keep", "backward"} & vars(cls).keys() if cls.outside else ():
             method = getattr(cls, key)
             setattr(cls, key, method if isinstance(method, np.ufunc) else _careful(method))
-        given = {*cls.args, *(f"{arg}_shape" for arg in cls.args), "out", "needs", cls.keeps}
+        if not asks:
+            raise DTypeError(f"{cls.__name__}.backward", "no dout", "dout first", "write def backward(self, dout)")
+        given = (
+            set(cls.args)
+            if cls.variadic
+            else {*cls.args, *(f"{arg}_shape" for arg in cls.args), "out", "needs", cls.keeps}
+        )
         for ask in cls.asks:
             if ask not in given:
                 raise DTypeError(
@@ -200,7 +216,9 @@ class Op:
 
     def explain(self, error: Exception, *arrays: Any) -> Exception:
         """The error to raise where forward failed on arrays: in the op's words, by its contract."""
-        if isinstance(error, MinigradError) or not isinstance(error, (ValueError, TypeError, IndexError)):
+        if isinstance(error, MinigradError) or not isinstance(
+            error, (ValueError, TypeError, IndexError, OverflowError)
+        ):
             return error
         names = [self.argument(i) for i in range(len(arrays))]
         got = ", ".join(f"{name} is {describe(a)}" for name, a in zip(names, arrays, strict=True))
@@ -316,23 +334,23 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
     guarded = [x for x in args if x in cls.asks or cls.keeps]
     shared = args[0] if cls.view else None
     saved = ", ".join(_ask(cls, ask) for ask in cls.asks)
-    arrays = ", ".join(f"{x}_data" for x in args)
-    lines = [f"def {cls.name}({', '.join(filter(None, [head, *args]))}):"]
+    arrays = ", ".join(f"{x}__data" for x in args)
+    lines = [f"def call({', '.join(filter(None, [head, *args]))}):"]
     for x in args:
         version = x in guarded or x == shared
-        lines += [f"    if type({x}) is Tensor:", f"        {x}_data = {x}._data; {x}_node = {x}._node"]
+        lines += [f"    if type({x}) is _Tensor:", f"        {x}__data = {x}._data; {x}__node = {x}._node"]
         if version:  # memory of no recorded result, that somebody may yet write into: let it be seen
             lines += [
-                f"        {x}_version = {x}._version",
-                f"        if {x}_version is None and {x}_node is None: {x}_version = {x}._version = Version()",
+                f"        {x}__version = {x}._version",
+                f"        if {x}__version is None and {x}__node is None: {x}__version = {x}._version = _Version()",
             ]
         lines += [
             f"    elif type({x}) is float or type({x}) is int:",
-            f"        {x}_data = {x}; {x}_node = {x}_version = None",
-            f"    else: {x}_data, {x}_node, {x}_version = lift(self, {x!r}, {x})",
+            f"        {x}__data = {x}; {x}__node = {x}__version = None",
+            f"    else: {x}__data, {x}__node, {x}__version = _lift(self, {x!r}, {x})",
         ]
-    nodes = " or ".join(f"{x}_node is not None" for x in args)
-    lines += [f"    recorded = ({nodes}) and is_recording()", "    try:"]
+    nodes = " or ".join(f"{x}__node is not None" for x in args)
+    lines += [f"    recorded = ({nodes}) and _is_recording()", "    try:"]
     if "check" in dir(cls):
         lines += [f"        self.check({arrays})"]
     if cls.keeps:
@@ -341,51 +359,73 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
             f"        else: out = self.forward({arrays})",
         ]
     else:
-        lines += [f"        out = {'forward' if isinstance(cls.forward, np.ufunc) else 'self.forward'}({arrays})"]
+        lines += [f"        out = {'_forward' if isinstance(cls.forward, np.ufunc) else 'self.forward'}({arrays})"]
     lines += [
         "    except Exception as error:",
         f"        raise self.explain(error, {arrays}) from None",
-        "    if type(out) is not ndarray: out = asarray(out)",
-        "    t = new(Tensor); t._data = out; t.name = None",
-        f"    t._version = {shared}_version" if shared else "    t._version = None",
+        "    if type(out) is not _ndarray: out = _result(self, out)",
+        "    t = _new(_Tensor); t._data = out; t.name = None",
+        f"    t._version = {shared}__version" if shared else "    t._version = None",
         "    if not recorded:",
         "        t._node = None",
-        f"        if {shared}_node is not None and {shared}_version is None: t._version = FOREIGN" if shared else "",
+        f"        if {shared}__node is not None and {shared}__version is None: t._version = _FOREIGN" if shared else "",
         "        return t",
-        f"    t._node = node = new({'KeepingNode' if cls.keeps else 'Node'})",
-        f"    node.op = self; node.parents = parents = ({', '.join(f'{x}_node' for x in args)},)",
-        "    node.birth = tick(); node.shape = out.shape; node.dtype = out.dtype",
+        "    if out.dtype.kind != 'f': raise _no_floats(self, out)",
+        f"    t._node = node = _new(_{'KeepingNode' if cls.keeps else 'Node'})",
+        f"    node.op = self; node.parents = parents = ({', '.join(f'{x}__node' for x in args)},)",
+        "    node.birth = _tick(); node.shape = out.shape; node.dtype = out.dtype",
         f"    node.saved = ({saved}{',' if saved else ''})",
     ]
     if cls.keeps:
         lines += [f"    node.inputs = ({arrays},)"]
     if guarded:
-        unguarded = " and ".join(f"{x}_version is None" for x in guarded)
-        lines += [f"    node.guards = None if {unguarded} else ({', '.join(f'{x}_version' for x in guarded)},)"]
+        unguarded = " and ".join(f"{x}__version is None" for x in guarded)
+        lines += [f"    node.guards = None if {unguarded} else ({', '.join(f'{x}__version' for x in guarded)},)"]
     else:
         lines += ["    node.guards = None"]
     lines += ["    return t"]
     names: dict[str, Any] = {
-        "Tensor": Tensor,
-        "Node": Node,
-        "KeepingNode": KeepingNode,
-        "Version": Version,
-        "FOREIGN": FOREIGN,
-        "forward": cls.forward,
-        "lift": lift,
-        "is_recording": is_recording,
-        "tick": tick,
-        "ndarray": np.ndarray,
-        "asarray": np.asarray,
-        "new": object.__new__,
+        "_Tensor": Tensor,
+        "_Node": Node,
+        "_KeepingNode": KeepingNode,
+        "_Version": Version,
+        "_FOREIGN": FOREIGN,
+        "_forward": cls.forward,
+        "_lift": lift,
+        "_is_recording": is_recording,
+        "_tick": tick,
+        "_ndarray": np.ndarray,
+        "_result": _result,
+        "_no_floats": _no_floats,
+        "_new": object.__new__,
     }
     if not head:
         names["self"] = cls()
     exec(compile("\n".join(lines), f"<minigrad {cls.name}>", "exec"), names)
-    function: Callable[..., Any] = names[cls.name]
+    function: Callable[..., Any] = names["call"]
+    function.__name__ = function.__qualname__ = cls.name
     if not head:
         function.__annotations__ = {**dict.fromkeys(args, TensorLike), "return": Tensor}
     return function
+
+
+def _result(op: Op, out: Any) -> Any:
+    """What forward returned, as an array; DTypeError for what is none."""
+    array = np.asarray(out) if isinstance(out, (np.ndarray, np.generic, float, int)) else np.empty((), object)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(
+            f"{op}.forward", f"it returned {describe(out)}", "one array of real numbers", "return an array"
+        )
+    return array
+
+
+def _no_floats(op: Op, out: Any) -> DTypeError:
+    return DTypeError(
+        f"{op}.forward",
+        f"it returned {describe(out)} for an argument that requires a gradient",
+        "floats: a gradient cannot pass through other numbers",
+        "return out.astype(x.dtype), or call the op on x.detach()",
+    )
 
 
 def _careful(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -435,12 +475,12 @@ def _unshared(out: Any, arrays: Sequence[Any]) -> Any:
 def _ask(cls: type[Op], ask: str) -> str:
     """The expression, in the compiled call, for one thing that a rule asks for."""
     if ask in cls.args:
-        return f"{ask}_data"
+        return f"{ask}__data"
     if ask == cls.keeps:
         return "kept"
     if ask.endswith("_shape"):
-        x = f"{ask[: -len('_shape')]}_data"
-        return f"{x}.shape if type({x}) is ndarray else ()"
+        x = f"{ask[: -len('_shape')]}__data"
+        return f"{x}.shape if type({x}) is _ndarray else ()"
     return {"out": "out", "needs": "parents"}[ask]
 
 
@@ -449,13 +489,15 @@ def _variadic_call(self: Op, *args: TensorLike) -> Tensor:
     lifted = [lift(self, self.argument(i), x) for i, x in enumerate(args)]
     arrays = [array for array, _, _ in lifted]
     try:
-        out = np.asarray(self.forward(*arrays))
+        out = _result(self, self.forward(*arrays))
     except Exception as error:
         raise self.explain(error, *arrays) from None
     t = wrap(_unshared(out, arrays))
     parents = tuple(node for _, node, _ in lifted)
     if not any(parents) or not is_recording():
         return t
+    if out.dtype.kind != "f":
+        raise _no_floats(self, out)
     t._node = node = object.__new__(Node)
     node.op, node.parents, node.birth, node.shape, node.dtype = self, parents, tick(), out.shape, out.dtype
     node.saved = tuple(arrays) if self.asks else ()

@@ -136,7 +136,7 @@ def ancestors(roots: Iterable[Node]) -> list[Node]:
                     raise _overwritten(node.op, guard)
             raise GraphError(
                 "backward",
-                f"a graph that an earlier backward has already walked and released (at {node.op})",
+                f"a graph that an earlier backward, finished or failed, has already walked and released (at {node.op})",
                 "a graph that is walked once",
                 "run the forward computation again, or call backward(retain_graph=True) the first time",
             )
@@ -272,14 +272,21 @@ def walk(
     return found, owned
 
 
+def _references_of_a_local() -> int:
+    g = np.empty(0)
+    return sys.getrefcount(g)
+
+
+_ALONE = _references_of_a_local()  # 2 on CPython 3.11: the variable and the call's own argument
+
+
 def own(found: dict[Node, Any], owned: set[Node]) -> dict[Node, Any]:
     """The gradients of a walk, each in an array that nobody else refers to. Empties `found`."""
     result = {}
     while found:
         node, g = found.popitem()
-        # Copied unless the walk made it, or nothing else refers to it (2 references: `g` and getrefcount's
-        # own argument; an interpreter that counts more gets a copy more).
-        if type(g) is not np.ndarray or (node not in owned and (g.base is not None or sys.getrefcount(g) > 2)):
+        # Copied unless the walk made it, or nothing else refers to it.
+        if type(g) is not np.ndarray or (node not in owned and (g.base is not None or sys.getrefcount(g) > _ALONE)):
             g = np.array(g)
         result[node] = g
     return result

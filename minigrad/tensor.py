@@ -213,7 +213,7 @@ class Tensor:
         array(4.)
         """
         node, dout = seed("backward", self, gradient)
-        accumulate([node], [dout], retain_graph=retain_graph)
+        accumulate([node], [plain(dout)], retain_graph=retain_graph)
 
     def detach(self) -> Tensor:
         """The same values without the graph, in the same memory until one of the two is written.
@@ -316,6 +316,13 @@ class Tensor:
         Raises InPlaceError for a leaf that requires a gradient, unless under no_grad().
         """
         if self._write_is_recorded("x[index] = value", value):
+            if self.dtype.kind != "f":
+                raise DTypeError(
+                    "x[index] = value",
+                    f"x is {describe(self)}, value requires a gradient",
+                    "a float x: others would cut the value short",
+                    "write x = x.astype(float) first",
+                )
             self._become(_OPS["setitem"](self, value, index))
             return
         array = self._writable()
@@ -580,6 +587,13 @@ def from_numpy(array: Array) -> Tensor:
     if not isinstance(array, np.ndarray):
         raise DTypeError(
             "from_numpy", f"array is {describe(array)}", "a numpy.ndarray", "use Tensor(data), which copies"
+        )
+    if not array.dtype.isnative:
+        raise DTypeError(
+            "from_numpy",
+            f"array is {describe(array)}",
+            "the machine's own byte order",
+            "use Tensor(array), which copies",
         )
     return wrap(numbers("from_numpy", array, None, copy=False), None, Version())
 

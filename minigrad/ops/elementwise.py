@@ -122,13 +122,18 @@ class Power(Binary):
     def backward(self, dout: Any, x: Any, y: Any, out: Any, needs: Any) -> Any:
         dx = dy = None
         if needs[0]:
-            dx = dout * (y * x ** (y - (y != 0)))  # y = 0 keeps its exponent, so that 0 * 0**-1 does not come up
+            # Where y = 0 the exponent stays 0, so that 0 * 0**-1 does not come up; for y that is differentiated too
+            # only where x = 0 as well, since elsewhere d/dy of y * x**(y-1) is wanted.
+            less = plain(y) != 0
+            if not isinstance(y, (int, float)):
+                less = (less | (plain(x) != 0)).astype(x.dtype)
+            dx = dout * (y * x ** (y - less))
         if needs[1]:
             dy = dout * (out * np.log(np.where(plain(x) == 0, 1, x)))
         return dx, dy
 
 
-power = Power.simple(np.power, np.float_power)
+power = Power.simple(np.power)
 
 
 class Exp(Unary):
@@ -489,7 +494,7 @@ class Maximum(Binary):
         return _share(dout, x, y, plain(x) > plain(y), plain(x) < plain(y))
 
 
-maximum = Maximum.simple(np.maximum, np.fmax)
+maximum = Maximum.simple(np.maximum)
 
 
 class Minimum(Binary):
@@ -506,7 +511,7 @@ class Minimum(Binary):
         return _share(dout, x, y, plain(x) < plain(y), plain(x) > plain(y))
 
 
-minimum = Minimum.simple(np.minimum, np.fmin)
+minimum = Minimum.simple(np.minimum)
 
 
 def _share(dout: Any, x: Any, y: Any, first: Any, second: Any) -> Any:

@@ -77,6 +77,8 @@ def _fixed(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(_fixed(part) for part in index)
     index = plain(index)
+    if isinstance(index, list) and not index:
+        return np.zeros(0, np.intp)
     return np.array(index) if isinstance(index, (np.ndarray, list)) else index
 
 
@@ -218,6 +220,9 @@ class TakeAlongAxis(Op):
             flat = scatter_of(dout, self.indices, (int(np.prod(x_shape)),))
             return np.reshape(flat, x_shape)
         index: list[Any] = list(np.ogrid[tuple(slice(n) for n in dout.shape)])
+        for k, n in enumerate(x_shape):
+            if n == 1:  # x was stretched along this axis
+                index[k] = index[k] * 0
         index[self.axis] = self.indices
         return scatter_of(dout, tuple(index), x_shape)
 

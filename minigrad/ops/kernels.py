@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.contract import native
 from minigrad.dispatch import TABLE
 from minigrad.tensor import Tensor
 
@@ -38,7 +39,7 @@ quiet = np.errstate(under="ignore")  # as a decorator: entered anew at each call
 def floats(x: Any) -> Any:
     """x as an array of floats; integers become float64."""
     x = np.asarray(x)
-    return x if x.dtype.char in "efdg" else x.astype(np.float64)
+    return native(x) if x.dtype.kind == "f" else x.astype(np.float64)
 
 
 _INTEGERS: dict[int, Any] = {2: np.int16, 4: np.int32, 8: np.int64}  # of the same width as a float of so many bytes

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from minigrad.contract import AWAY_FROM_ZERO, Case, numbers
 from minigrad.dispatch import ANSWERS, TABLE
 from minigrad.errors import ArgumentError, DTypeError, ShapeError, describe
 from minigrad.op import Op
 from minigrad.ops.elementwise import multiply
+from minigrad.ops.kernels import masked
 from minigrad.tape import unbroadcast
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
@@ -147,7 +149,7 @@ def _pairs(axes: Any, x_ndim: int, y_ndim: int) -> tuple[tuple[int, ...], tuple[
     if isinstance(axes, int):
         return tuple(range(x_ndim - axes, x_ndim)), tuple(range(axes))
     ax, ay = ((a,) if isinstance(a, int) else tuple(a) for a in axes)
-    return tuple(a % x_ndim for a in ax), tuple(a % y_ndim for a in ay)
+    return normalize_axis_tuple(ax, x_ndim), normalize_axis_tuple(ay, y_ndim)
 
 
 @Tensordot.public(np.tensordot)
@@ -236,7 +238,7 @@ class Einsum(Op):
         sizes: dict[str, int] = {}
         for labels, x in zip(self.inputs, xs, strict=True):
             for label, n in zip(labels, np.shape(x), strict=True):
-                sizes[label] = max(sizes.get(label, 1), n)
+                sizes[label] = n if sizes.get(label, 1) == 1 else sizes[label]
         terms: list[tuple[str, Any]] = [(self.output, dout)]
         terms += [(s, x) for k, (s, x) in enumerate(zip(self.inputs, xs, strict=True)) if k != i]
         spare = iter(sorted(set(_LETTERS) - set("".join(self.inputs))))
@@ -248,8 +250,10 @@ class Einsum(Op):
                 wanted += second
             else:
                 wanted += label
-        known = "".join(labels for labels, _ in terms)
-        terms += [(label, np.ones(sizes[label], dout.dtype)) for label in wanted if label not in known]
+        known = {pair for labels, x in terms for pair in zip(labels, np.shape(x), strict=True)}
+        for label in wanted:
+            if label in sizes and (label, sizes[label]) not in known:
+                terms.append((label, np.ones(sizes[label], dout.dtype)))
         g = np.einsum(f"{','.join(s for s, _ in terms)}->{wanted}", *[x for _, x in terms])
         return unbroadcast(g, np.shape(xs[i])) if g.shape != np.shape(xs[i]) else g
 
@@ -331,8 +335,8 @@ class Trace(Op):
         return np.trace(x, self.offset, self.axis1, self.axis2)
 
     def backward(self, dout: Any, x_shape: Any) -> Any:
-        diagonal = np.eye(x_shape[self.axis1], x_shape[self.axis2], self.offset, dtype=dout.dtype)
-        return np.moveaxis(np.reshape(dout, (*dout.shape, 1, 1)) * diagonal, (-2, -1), (self.axis1, self.axis2))
+        diagonal = np.eye(x_shape[self.axis1], x_shape[self.axis2], self.offset, dtype=bool)
+        return np.moveaxis(masked(np.reshape(dout, (*dout.shape, 1, 1)), diagonal), (-2, -1), (self.axis1, self.axis2))
 
 
 @Trace.public(np.trace)

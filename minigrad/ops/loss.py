@@ -210,8 +210,8 @@ def _class_block(x: Any, t: Any, counts: Any, divisor: float, keep: bool) -> tup
     flat[at_top] = 0  # the winner is left out of the sum: see without_winner
     r = np.add.reduce(e, axis=1)
     losses = np.log1p(r) - z
-    if counts is not None:
-        losses *= counts
+    if counts is not None:  # a row that does not count stays out whatever is in it, inf and nan too
+        losses = np.multiply(losses, counts, where=counts != 0, out=np.zeros_like(losses))
     if not keep:
         return losses, None
     d = r + 1
@@ -224,6 +224,8 @@ def _class_block(x: Any, t: Any, counts: Any, divisor: float, keep: bool) -> tup
     if counts is not None or scale != 1:
         e *= scale if counts is None else scale[:, None]
     flat[at] = -(scale * q)
+    if counts is not None:
+        e[counts == 0] = 0
     return losses, e
 
 
@@ -303,7 +305,7 @@ def softmax_cross_entropy(
             "pass class numbers: labels.argmax(axis)",
         )
     classes = x.shape[axis]
-    w: Any = 1.0 if weight is None else numbers(f"{name}: weight", plain(weight), None, copy=False).astype(np.float64)
+    w: Any = 1.0 if weight is None else _labels(name, "weight", weight).astype(np.float64)
     if weight is not None and (w.shape != (classes,) or not (w >= 0).all()):
         raise ShapeError(
             f"{name}: weight",
@@ -404,7 +406,7 @@ def sigmoid_binary_cross_entropy(
         )
     factors = []
     for key, value in (("weight", weight), ("pos_weight", pos_weight)):
-        array = numbers(f"{name}: {key}", 1.0 if value is None else plain(value), None, copy=False).astype(x.dtype)
+        array = _labels(name, key, 1.0 if value is None else value).astype(x.dtype)
         try:
             fits = np.broadcast_shapes(array.shape, x.shape) == x.shape
         except ValueError:
@@ -428,15 +430,8 @@ def _labels(function: str, argument: str, labels: Any) -> Any:
             "fixed numbers: the loss is differentiated with respect to the logits alone",
             f"pass {argument}.detach()",
         )
-    array = np.asarray(plain(labels))
-    if array.dtype.kind not in "fiub":
-        raise DTypeError(
-            f"{function}: {argument}",
-            f"{argument} is {describe(array)}",
-            "numbers",
-            "pass an array of class numbers",
-        )
-    return array.astype(np.int64) if array.dtype.kind == "b" else array
+    array = numbers(f"{function}: {argument}", plain(labels), None, copy=False)
+    return array.astype(np.int64) if array.dtype.kind in "bu" else array
 
 
 def _check_reduction(function: str, reduction: str) -> None:

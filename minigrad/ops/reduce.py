@@ -91,7 +91,9 @@ class Mean(Reduction):
         return np.mean(x, axis=self.axis, keepdims=self.keepdims)
 
     def backward(self, dout: Any, x_shape: Any) -> Any:
-        return np.broadcast_to(self.spread(dout, x_shape) / self.count(x_shape), x_shape)
+        n = self.count(x_shape)
+        share = dout * (1 / n) if dout.dtype.itemsize == 2 else dout / n  # float16 ends at 65504, before many an n
+        return np.broadcast_to(self.spread(share, x_shape), x_shape)
 
 
 @Mean.public(np.mean)
@@ -120,6 +122,7 @@ class Var(Reduction):
     def check(self, x: Any) -> None:
         """That there is something to take the variance of."""
         _not_empty(self, x)
+        _enough(self, x, self.ddof)
 
     def forward(self, x: Any) -> Any:
         return np.var(x, axis=self.axis, ddof=self.ddof, keepdims=self.keepdims)
@@ -157,12 +160,14 @@ class Std(Reduction):
     def check(self, x: Any) -> None:
         """That there is something to take the deviation of."""
         _not_empty(self, x)
+        _enough(self, x, self.ddof)
 
     def forward(self, x: Any) -> Any:
         return np.std(x, axis=self.axis, ddof=self.ddof, keepdims=self.keepdims)
 
     def backward(self, dout: Any, x: Any, out: Any) -> Any:
         centred = x - np.mean(x, axis=self.axis, keepdims=True)
+        centred = centred - np.mean(centred, axis=self.axis, keepdims=True)  # equal values: 0, not the mean's rounding
         safe = np.where(plain(out) == 0, 1, out)
         return self.spread(dout / safe, x.shape) * (1 / (self.count(x.shape) - self.ddof)) * centred
 
@@ -337,14 +342,19 @@ class Logsumexp(Reduction):
         axes = _axes(self.axis, n)
         order = [i for i in range(n) if i not in axes] + list(axes)
         moved = np.transpose(x, order)
-        return np.reshape(moved, (*moved.shape[: n - len(axes)], -1)), np.argsort(order).tolist(), moved.shape
+        return (
+            np.reshape(moved, (*moved.shape[: n - len(axes)], self.count(x.shape))),
+            np.argsort(order).tolist(),
+            moved.shape,
+        )
 
     @quiet
     def forward(self, x: Any) -> Any:
         x = floats(x)
         flat, _, _ = self._flat(x)
         _, _, r, _ = without_winner(flat, -1)
-        out = (flat.max(axis=-1) + np.log1p(r[..., 0])).astype(x.dtype)
+        top = flat.max(axis=-1)
+        out = np.where(np.isinf(top), top, top + np.log1p(r[..., 0])).astype(x.dtype)
         if not self.keepdims:
             return out
         axes = _axes(self.axis, x.ndim)
@@ -375,4 +385,14 @@ def _not_empty(op: Reduction, x: Any) -> None:
             f"x is {describe(x)}, with nothing along axis={op.axis}",
             "at least one value to reduce",
             "check the batch or the mask that x was selected with",
+        )
+
+
+def _enough(op: Reduction, x: Any, ddof: float) -> None:
+    if op.count(np.shape(x)) <= ddof:
+        raise ArgumentError(
+            f"{op.name}: ddof",
+            f"ddof={ddof}, x is {describe(x)}, axis={op.axis}",
+            "more values than ddof, since n - ddof divides",
+            "pass ddof=0, or more values",
         )

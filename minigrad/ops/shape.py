@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from operator import index
 from typing import Any
@@ -13,6 +14,7 @@ from minigrad.contract import Case, numbers
 from minigrad.dispatch import ANSWERS, TABLE
 from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
 from minigrad.op import Op
+from minigrad.ops.index import scatter_of
 from minigrad.tape import unbroadcast
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
@@ -235,7 +237,7 @@ class Moveaxis(Op):
 
 @Moveaxis.public(np.moveaxis)
 def moveaxis(x: TensorLike, source: Shape, destination: Shape) -> Tensor:
-    return Moveaxis(source, destination)(x)
+    return Moveaxis(_lengths("moveaxis: source", source), _lengths("moveaxis: destination", destination))(x)
 
 
 class Swapaxes(Op):
@@ -306,7 +308,7 @@ class Flip(Op):
 
 @Flip.public(np.flip)
 def flip(x: TensorLike, axis: Axis = None) -> Tensor:
-    return Flip(axis)(x)
+    return Flip(tuple(axis) if isinstance(axis, list) else axis)(x)
 
 
 class Concatenate(Op):
@@ -528,13 +530,12 @@ class Repeat(Op):
 
     def backward(self, dout: Any, x_shape: Any) -> Any:
         axis = 0 if self.axis is None else self.axis % len(x_shape)
-        shape = (int(np.prod(x_shape)),) if self.axis is None else x_shape
-        ends = np.cumsum(np.broadcast_to(self.repeats, (shape[axis],)))
-        # Row i of `which` picks the copies of entry i.
-        which = (np.repeat(np.arange(shape[axis]), self.repeats) == np.arange(shape[axis])[:, None]).astype(dout.dtype)
-        assert not ends.size or which.shape[1] == ends[-1]
-        moved = np.tensordot(which, dout, axes=(1, axis))
-        return np.reshape(np.moveaxis(moved, 0, axis), x_shape)
+        shape = (math.prod(x_shape),) if self.axis is None else x_shape
+        if isinstance(self.repeats, int):
+            parts = np.reshape(dout, (*shape[: axis + 1], self.repeats, *shape[axis + 1 :]))
+            return np.reshape(np.sum(parts, axis=axis + 1), x_shape)
+        source = np.repeat(np.arange(shape[axis]), self.repeats)
+        return np.reshape(scatter_of(dout, (*[slice(None)] * axis, source), shape), x_shape)
 
 
 @Repeat.public(np.repeat)
