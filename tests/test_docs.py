@@ -66,7 +66,8 @@ def test_block_does_what_it_shows(where: str, language: str, text: str, shown: s
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            if not target.startswith("https://"):  # others' pages want a network
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_op_table_is_what_the_ops_declare() -> None:
