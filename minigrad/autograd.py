@@ -148,7 +148,7 @@ class _Recording:
                 with self:
                     return await f(*args, **kwargs)
 
-            return wraps(f)(within)  # type: ignore[return-value]
+            return wraps(f)(within)  # type: ignore[return-value]  # R is itself awaitable here
         if inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f):
             raise DTypeError(
                 type(self).__name__,

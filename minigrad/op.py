@@ -130,7 +130,7 @@ class Op:
                     f"dout first, then any of {', '.join(sorted(filter(None, given)))}",
                     "ask for an argument of forward by its name, or for out",
                 )
-        cls.__call__ = Op._first_call  # type: ignore[method-assign]
+        cls.__call__ = Op._first_call  # type: ignore[method-assign]  # on purpose: see there
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         values = dict(zip(self.fields, args, strict=False))
@@ -164,7 +164,7 @@ class Op:
 
     def _first_call(self, *args: TensorLike) -> Tensor:
         # Compiled when it is first wanted: for all ops at once it would be half of the time to import minigrad.
-        type(self).__call__ = _compile(type(self), "self")  # type: ignore[method-assign]
+        type(self).__call__ = _compile(type(self), "self")  # type: ignore[method-assign]  # on purpose
         return self(*args)
 
     def __eq__(self, other: object) -> bool:

@@ -528,7 +528,8 @@ class Relu(Unary):
 
     domain = AWAY_FROM_ZERO
 
-    def reference(x: float) -> float:  # type: ignore[misc]  # called from the class
+    @staticmethod
+    def reference(x: float) -> float:
         return x if x > 0 else 0.0
 
     def forward(self, x: Any) -> Any:
@@ -553,7 +554,8 @@ class Where(Op):
     elementwise = True
     domain = (REAL, REAL, REAL)
 
-    def reference(condition: float, x: float, y: float) -> float:  # type: ignore[misc]
+    @staticmethod
+    def reference(condition: float, x: float, y: float) -> float:
         return x if condition else y
 
     def forward(self, condition: Any, x: Any, y: Any) -> Any:
@@ -580,7 +582,8 @@ class Clip(Op):
 
     elementwise = True
 
-    def reference(x: float, a_min: float, a_max: float) -> float:  # type: ignore[misc]
+    @staticmethod
+    def reference(x: float, a_min: float, a_max: float) -> float:
         return min(max(x, a_min), a_max)
 
     def forward(self, x: Any, a_min: Any, a_max: Any) -> Any:
