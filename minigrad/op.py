@@ -69,7 +69,6 @@ class Op:
     reference: ClassVar[Callable[..., Any] | None] = None  # an independent way to the same value
     view: ClassVar[bool] = False  # out may look at x's memory
     keeps: ClassVar[str | None] = None  # a method name; forward_and_keep returns (out, its value)
-    orders: ClassVar[int] = 2  # derivatives exist up to this order
 
     # Read from the class when it is made
     name: ClassVar[str] = "op"
@@ -292,7 +291,7 @@ def registry() -> Iterator[type[Op]]:
     found, queue = {}, [Op]
     for cls in queue:
         queue.extend(cls.__subclasses__())
-        if cls.function is not None and cls.__module__.startswith("minigrad."):
+        if cls.function is not None and not cls.outside:
             found[cls.name] = cls
     return iter(found[name] for name in sorted(found))
 

@@ -14,6 +14,7 @@ from minigrad.errors import ArgumentError, DTypeError, ShapeError, describe
 from minigrad.op import Op
 from minigrad.ops.elementwise import multiply
 from minigrad.ops.kernels import masked
+from minigrad.ops.reduce import Reduction, fixed_axis
 from minigrad.tape import unbroadcast
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
@@ -344,7 +345,7 @@ def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Ten
     return Trace(offset, axis1, axis2)(x)
 
 
-class Norm(Op):
+class Norm(Reduction):
     """out = sqrt(sum(x*x)) over axis, the Euclidean length; the gradient at 0 is 0
 
     axis: an axis, a tuple of them, or None for all. keepdims: leave axes of length 1 behind.
@@ -353,8 +354,6 @@ class Norm(Op):
     Tensor(5., dtype=float64)
     """
 
-    axis: Axis = None
-    keepdims: bool = False
     domain = AWAY_FROM_ZERO
     cases = (Case((3,)), Case((2, 3), axis=1), Case((2, 3), axis=(0, 1), keepdims=True), Case(()))
 
@@ -372,17 +371,7 @@ class Norm(Op):
 
     def backward(self, dout: Any, x: Any, out: Any) -> Any:
         safe = np.where(plain(out) == 0, 1, out)
-        if not self.keepdims and x.shape:
-            axes = (
-                range(len(x.shape))
-                if self.axis is None
-                else self.axis
-                if isinstance(self.axis, tuple)
-                else (self.axis,)
-            )
-            kept = tuple(1 if i in [a % len(x.shape) for a in axes] else n for i, n in enumerate(x.shape))
-            dout, safe = np.reshape(dout, kept), np.reshape(safe, kept)
-        return dout * (x / safe)
+        return self.spread(dout, x.shape) * (x / self.spread(safe, x.shape))
 
 
 @Norm.public(np.linalg.norm)
@@ -391,4 +380,4 @@ def norm(x: TensorLike, ord: None = None, axis: Axis = None, keepdims: bool = Fa
         raise ArgumentError("norm: ord", repr(ord), "None, the Euclidean norm", "write sum(absolute(x)) for ord=1")
     if ord is not None and (ord == 2) == (np.ndim(plain(x)) != 1 and not isinstance(axis, int)):
         raise ArgumentError("norm: ord", f"{ord!r} for {describe(plain(x))}", "None", "leave ord out")
-    return Norm(axis, keepdims)(x)
+    return Norm(fixed_axis(axis), keepdims)(x)

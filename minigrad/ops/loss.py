@@ -121,10 +121,8 @@ class SoftmaxCrossEntropy(Op):
     def _targets(self, logits: Any, labels: Any, weight: Any) -> tuple[Any, float]:
         """s: what each class counts in each row, (N, C) in float64, and the divisor of the reduction."""
         n, classes = logits.shape
-        counts = np.ones(n)
+        counts = self._counts(labels)
         if labels.ndim == 1:
-            if self.ignore_index is not None:
-                counts = (labels != self.ignore_index).astype(np.float64)
             t = np.zeros((n, classes))
             t[np.arange(n), np.where(counts > 0, labels, 0)] = counts
         else:
@@ -135,6 +133,12 @@ class SoftmaxCrossEntropy(Op):
             spread = self.label_smoothing / classes * counts[:, None]
             s = (t * (1 - self.label_smoothing) + spread) * weight
         return s, divisor
+
+    def _counts(self, labels: Any) -> Any:
+        """1 for each row, 0 for an ignored one."""
+        if self.ignore_index is None:
+            return np.ones(len(labels))
+        return (labels != self.ignore_index).astype(np.float64)
 
     def _divisor(self, counts: Any) -> float:
         """What the sum of the losses is divided by, counts being what each row counts."""
@@ -164,7 +168,7 @@ class SoftmaxCrossEntropy(Op):
         if labels.ndim == 1 and not self.label_smoothing:
             block_of, targets = _class_block, labels
             if self.ignore_index is not None or np.ndim(weight) or not n:
-                counts = np.ones(n) if self.ignore_index is None else (labels != self.ignore_index).astype(np.float64)
+                counts = self._counts(labels)
                 targets = np.where(counts > 0, labels, 0)
                 counts *= np.broadcast_to(weight, (classes,))[targets]
             divisor = (float(n) if self.reduction == "mean" else 1.0) if counts is None else self._divisor(counts)

@@ -34,12 +34,24 @@ class Reduction(Op):
         """How many entries of x go into one of out."""
         return math.prod(x_shape[i] for i in _axes(self.axis, len(x_shape)))
 
+    def flat(self, x: Any) -> tuple[Any, Any, tuple[int, ...]]:
+        """x with the reduced axes joined into a last one, the order that did it, and the shape before joining."""
+        n = len(x.shape)
+        axes = _axes(self.axis, n)
+        order = [i for i in range(n) if i not in axes] + list(axes)
+        moved = np.transpose(x, order)
+        return (
+            np.reshape(moved, (*moved.shape[: n - len(axes)], self.count(x.shape))),
+            np.argsort(order).tolist(),
+            moved.shape,
+        )
+
 
 def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     return tuple(range(ndim)) if axis is None else normalize_axis_tuple(axis, ndim)
 
 
-def _axis(axis: Any) -> Axis:
+def fixed_axis(axis: Any) -> Axis:
     """axis as a hashable parameter: a list becomes a tuple."""
     return tuple(axis) if isinstance(axis, list) else axis
 
@@ -66,7 +78,7 @@ class Sum(Reduction):
 
 @Sum.public(np.sum)
 def sum(x: TensorLike, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    return Sum(_axis(axis), keepdims)(x)
+    return Sum(fixed_axis(axis), keepdims)(x)
 
 
 class Mean(Reduction):
@@ -98,7 +110,7 @@ class Mean(Reduction):
 
 @Mean.public(np.mean)
 def mean(x: TensorLike, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    return Mean(_axis(axis), keepdims)(x)
+    return Mean(fixed_axis(axis), keepdims)(x)
 
 
 class Var(Reduction):
@@ -134,7 +146,7 @@ class Var(Reduction):
 
 @Var.public(np.var)
 def var(x: TensorLike, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
-    return Var(_axis(axis), keepdims, ddof)(x)
+    return Var(fixed_axis(axis), keepdims, ddof)(x)
 
 
 class Std(Reduction):
@@ -174,7 +186,7 @@ class Std(Reduction):
 
 @Std.public(np.std)
 def std(x: TensorLike, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
-    return Std(_axis(axis), keepdims, ddof)(x)
+    return Std(fixed_axis(axis), keepdims, ddof)(x)
 
 
 class Prod(Reduction):
@@ -196,13 +208,8 @@ class Prod(Reduction):
         return np.prod(x, axis=self.axis, keepdims=self.keepdims)
 
     def backward(self, dout: Any, x: Any) -> Any:
-        n = len(x.shape)
-        axes = _axes(self.axis, n)
-        order = [i for i in range(n) if i not in axes] + list(axes)
-        moved = np.transpose(x, order)
-        lead = moved.shape[: n - len(axes)]
-        others = _product_of_others(np.reshape(moved, (*lead, self.count(x.shape))))
-        others = np.transpose(np.reshape(others, moved.shape), np.argsort(order).tolist())
+        flat, back, shape = self.flat(x)
+        others = np.transpose(np.reshape(_product_of_others(flat), shape), back)
         return self.spread(dout, x.shape) * others
 
 
@@ -221,7 +228,7 @@ def _product_of_others(x: Any) -> Any:
 
 @Prod.public(np.prod)
 def prod(x: TensorLike, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    return Prod(_axis(axis), keepdims)(x)
+    return Prod(fixed_axis(axis), keepdims)(x)
 
 
 class Extreme(Reduction):
@@ -258,7 +265,7 @@ class Max(Extreme):
 
 @Max.public(np.max, np.amax)
 def max(x: TensorLike, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    return Max(_axis(axis), keepdims)(x)
+    return Max(fixed_axis(axis), keepdims)(x)
 
 
 class Min(Extreme):
@@ -281,7 +288,7 @@ class Min(Extreme):
 
 @Min.public(np.min, np.amin)
 def min(x: TensorLike, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    return Min(_axis(axis), keepdims)(x)
+    return Min(fixed_axis(axis), keepdims)(x)
 
 
 class Cumsum(Op):
@@ -336,22 +343,10 @@ class Logsumexp(Reduction):
         """That there is something to sum."""
         _not_empty(self, x)
 
-    def _flat(self, x: Any) -> tuple[Any, Any, tuple[int, ...]]:
-        """x with the reduced axes joined into a last one, the order that did it, and the shape before joining."""
-        n = len(x.shape)
-        axes = _axes(self.axis, n)
-        order = [i for i in range(n) if i not in axes] + list(axes)
-        moved = np.transpose(x, order)
-        return (
-            np.reshape(moved, (*moved.shape[: n - len(axes)], self.count(x.shape))),
-            np.argsort(order).tolist(),
-            moved.shape,
-        )
-
     @quiet
     def forward(self, x: Any) -> Any:
         x = floats(x)
-        flat, _, _ = self._flat(x)
+        flat, _, _ = self.flat(x)
         _, _, r, _ = without_winner(flat, -1)
         top = flat.max(axis=-1)
         out = np.where(np.isinf(top), top, top + np.log1p(r[..., 0])).astype(x.dtype)
@@ -365,7 +360,7 @@ class Logsumexp(Reduction):
 
     def softmax(self, x: Any) -> Any:
         """d(out)/dx."""
-        flat, back, shape = self._flat(x)
+        flat, back, shape = self.flat(x)
         return np.transpose(np.reshape(softmax_of(flat, -1), shape), back)
 
     def backward(self, dout: Any, softmax: Any) -> Any:
@@ -374,7 +369,7 @@ class Logsumexp(Reduction):
 
 @Logsumexp.public()
 def logsumexp(x: TensorLike, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    return Logsumexp(_axis(axis), keepdims)(x)
+    return Logsumexp(fixed_axis(axis), keepdims)(x)
 
 
 def _not_empty(op: Reduction, x: Any) -> None:

@@ -15,6 +15,7 @@ from minigrad.dispatch import ANSWERS, TABLE
 from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
 from minigrad.op import Op
 from minigrad.ops.index import scatter_of
+from minigrad.ops.reduce import fixed_axis
 from minigrad.tape import unbroadcast
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
@@ -308,7 +309,7 @@ class Flip(Op):
 
 @Flip.public(np.flip)
 def flip(x: TensorLike, axis: Axis = None) -> Tensor:
-    return Flip(tuple(axis) if isinstance(axis, list) else axis)(x)
+    return Flip(fixed_axis(axis))(x)
 
 
 class Concatenate(Op):
@@ -493,13 +494,10 @@ class Tile(Op):
 
     def backward(self, dout: Any, x_shape: Any) -> Any:
         reps = (self.reps,) if isinstance(self.reps, int) else self.reps
-        n = builtin_max(len(reps), len(x_shape))
+        n = max(len(reps), len(x_shape))
         reps, shape = (1,) * (n - len(reps)) + reps, (1,) * (n - len(x_shape)) + x_shape
         parts = np.reshape(dout, tuple(length for pair in zip(reps, shape, strict=True) for length in pair))
         return np.reshape(np.sum(parts, axis=tuple(range(0, 2 * n, 2))), x_shape)
-
-
-builtin_max = max
 
 
 @Tile.public(np.tile)
