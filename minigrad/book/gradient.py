@@ -11,9 +11,35 @@ from numpy.typing import ArrayLike, NDArray
 from minigrad.contract import numbers
 from minigrad.errors import ArgumentError, describe
 from minigrad.tensor import Tensor, plain
-from minigrad.testing import central_differences, numerical_diff, numerical_gradient
+from minigrad.testing import numerical
 
 __all__ = ["gradient_descent", "numerical_diff", "numerical_gradient"]
+
+
+def numerical_diff(f: Callable[[Any], Any], x: float | Tensor, h: float = 1e-4) -> float:
+    """df/dx = (f(x + h) - f(x - h)) / (2 * h), the central difference at the number x, with the book's step.
+
+    minigrad.testing.numerical_diff finds its step by itself, and is more accurate. Raises what that one raises.
+    Source: Deep Learning from Scratch, section 4.3.1.
+
+    >>> numerical_diff(lambda x: 0.01 * x**2 + 0.1 * x, 5)
+    0.1999999999990898
+    """
+    result: float = numerical.numerical_diff(f, x, h, method="central")
+    return result
+
+
+def numerical_gradient(f: Callable[[Any], Any], x: ArrayLike | Tensor, h: float = 1e-4) -> NDArray[Any]:
+    """gradient[i] = (f(x with x[i] + h) - f(x with x[i] - h)) / (2 * h), for each entry of x, with the book's step.
+
+    x is changed in place and put back, as minigrad.testing.numerical_gradient does. Raises what that one raises.
+    Source: Deep Learning from Scratch, section 4.4.
+
+    >>> numerical_gradient(lambda x: x[0] ** 2 + x[1] ** 2, np.array([3.0, 4.0]))
+    array([6., 8.])
+    """
+    result: NDArray[Any] = numerical.numerical_gradient(f, x, h, method="central")
+    return result
 
 
 def gradient_descent(
@@ -37,5 +63,5 @@ def gradient_descent(
         )
     x = numbers("gradient_descent: init_x", plain(init_x), None, copy=False).astype(np.float64)
     for _ in range(step_num):
-        x -= lr * central_differences("gradient_descent", f, x, x, 1e-4)
+        x -= lr * numerical.central_differences("gradient_descent", f, x, x, 1e-4)
     return x

@@ -1,0 +1,21 @@
+"""Gradients, compared with numerical ones: minigrad's, your own or anyone's.
+
+Hypothesis strategies are in minigrad.testing.strategies, which needs hypothesis; all else works with NumPy alone, or
+says what to install.
+"""
+
+from minigrad.testing.frozen import frozen_rng
+from minigrad.testing.gradcheck import gradcheck
+from minigrad.testing.numerical import numerical_diff, numerical_gradient, numerical_jacobian
+from minigrad.testing.report import VERDICTS, Finding, GradcheckReport
+
+__all__ = [
+    "VERDICTS",
+    "Finding",
+    "GradcheckReport",
+    "frozen_rng",
+    "gradcheck",
+    "numerical_diff",
+    "numerical_gradient",
+    "numerical_jacobian",
+]
