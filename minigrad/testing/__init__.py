@@ -6,6 +6,8 @@ says what to install.
 
 from minigrad.testing.frozen import frozen_rng
 from minigrad.testing.gradcheck import gradcheck
+from minigrad.testing.layers import check_gradient, check_layer
+from minigrad.testing.models import ModelReport, ParameterRow, check_model
 from minigrad.testing.numerical import numerical_diff, numerical_gradient, numerical_jacobian
 from minigrad.testing.report import VERDICTS, Finding, GradcheckReport
 
@@ -13,6 +15,11 @@ __all__ = [
     "VERDICTS",
     "Finding",
     "GradcheckReport",
+    "ModelReport",
+    "ParameterRow",
+    "check_gradient",
+    "check_layer",
+    "check_model",
     "frozen_rng",
     "gradcheck",
     "numerical_diff",
