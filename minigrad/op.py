@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
-from minigrad.contract import REAL, Case, Domain, broadcast_clash, contract_clash, numbers
+from minigrad.contract import REAL, Case, Domain, broadcast_clash, contract_clash, numbers, objects_pass
 from minigrad.errors import (
     ArgumentError,
     DTypeError,
@@ -412,6 +412,8 @@ def _result(op: Op, out: Any) -> Any:
     """What forward returned, as an array; DTypeError for what is none."""
     array = np.asarray(out) if isinstance(out, (np.ndarray, np.generic, float, int)) else np.empty((), object)
     if array.dtype.kind not in "fiub":
+        if objects_pass.get():
+            return np.asarray(out)
         raise DTypeError(
             f"{op}.forward", f"it returned {describe(out)}", "one array of real numbers", "return an array"
         )

@@ -5,6 +5,7 @@ says what to install.
 """
 
 from minigrad.testing.frozen import frozen_rng
+from minigrad.testing.fused import check_fused
 from minigrad.testing.gradcheck import gradcheck
 from minigrad.testing.layers import check_gradient, check_layer
 from minigrad.testing.models import ModelReport, ParameterRow, check_model
@@ -17,6 +18,7 @@ __all__ = [
     "GradcheckReport",
     "ModelReport",
     "ParameterRow",
+    "check_fused",
     "check_gradient",
     "check_layer",
     "check_model",
