@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from calls import LAYOUTS, OPS, Call, calls, layout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import unfused
-from minigrad.op import Op
+from minigrad.op import Op, registry
 from minigrad.tensor import Tensor
+from minigrad.testing.strategies import Call, calls, layouts
 
+OPS = list(registry())
 every_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 EPS = {"float16": 1e-3, "float32": 1.2e-7, "float64": 2.3e-16}
 
@@ -151,7 +152,7 @@ def test_dtype_layout_and_memory(op: type[Op], data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from(["float16", "float32", "float64"]))
     if op.name == "astype":
         dtype = "float64"
-    inputs = [layout(x.astype(dtype) if is_float(x) else x, data.draw(st.sampled_from(LAYOUTS))) for x in call.arrays]
+    inputs = list(data.draw(layouts(tuple(x.astype(dtype) if is_float(x) else x for x in call.arrays))))
     before = [x.copy() for x in inputs]
     frozen = [x.view() for x in inputs]
     for x in frozen:
@@ -165,7 +166,7 @@ def test_dtype_layout_and_memory(op: type[Op], data: st.DataObject) -> None:
     if not op.view:
         assert not any(np.shares_memory(out.data, x) for x in frozen)
     dout = draw_like(out.shape, data.draw(st.integers(0, 99))).astype(dtype)
-    dout = layout(dout, data.draw(st.sampled_from(LAYOUTS)))
+    dout = data.draw(layouts(dout))
     seed = dout.copy()
     dout.flags.writeable = False
     out.backward(dout)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.contract import AWAY_FROM_ZERO, POSITIVE, REAL, UNIT, numbers
+from minigrad.contract import AWAY_FROM_ZERO, CONDITION, POSITIVE, REAL, UNIT, Domain, numbers
 from minigrad.op import Binary, Op, Unary
 from minigrad.ops.kernels import masked, sigmoid_of, tanh_slope, tanh_values
 from minigrad.tensor import Tensor, TensorLike, plain
@@ -552,7 +552,7 @@ class Where(Op):
     """
 
     elementwise = True
-    domain = (REAL, REAL, REAL)
+    domain = (CONDITION, REAL, REAL)
 
     @staticmethod
     def reference(condition: float, x: float, y: float) -> float:
@@ -581,6 +581,7 @@ class Clip(Op):
     """
 
     elementwise = True
+    domain = (REAL, Domain(-4.0, 0.0), Domain(0.0, 4.0))  # a_min <= a_max, and both cut
 
     @staticmethod
     def reference(x: float, a_min: float, a_max: float) -> float:
