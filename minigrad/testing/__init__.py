@@ -4,11 +4,13 @@ Hypothesis strategies are in minigrad.testing.strategies, which needs hypothesis
 says what to install.
 """
 
+from minigrad.testing.check_op import check_op
 from minigrad.testing.frozen import frozen_rng
 from minigrad.testing.fused import check_fused
 from minigrad.testing.gradcheck import gradcheck
 from minigrad.testing.layers import check_gradient, check_layer
 from minigrad.testing.models import ModelReport, ParameterRow, check_model
+from minigrad.testing.mutations import Mutant, MutationReport, mutation_score
 from minigrad.testing.numerical import numerical_diff, numerical_gradient, numerical_jacobian
 from minigrad.testing.report import VERDICTS, Finding, GradcheckReport
 
@@ -17,13 +19,17 @@ __all__ = [
     "Finding",
     "GradcheckReport",
     "ModelReport",
+    "Mutant",
+    "MutationReport",
     "ParameterRow",
     "check_fused",
     "check_gradient",
     "check_layer",
     "check_model",
+    "check_op",
     "frozen_rng",
     "gradcheck",
+    "mutation_score",
     "numerical_diff",
     "numerical_gradient",
     "numerical_jacobian",
