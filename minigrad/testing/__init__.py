@@ -12,6 +12,7 @@ from minigrad.testing.layers import check_gradient, check_layer
 from minigrad.testing.models import ModelReport, ParameterRow, check_model
 from minigrad.testing.mutations import Mutant, MutationReport, mutation_score
 from minigrad.testing.numerical import numerical_diff, numerical_gradient, numerical_jacobian
+from minigrad.testing.property import gradient_property
 from minigrad.testing.report import VERDICTS, Finding, GradcheckReport
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "check_op",
     "frozen_rng",
     "gradcheck",
+    "gradient_property",
     "mutation_score",
     "numerical_diff",
     "numerical_gradient",
