@@ -5,6 +5,7 @@ python3 run.py                     train on the digits, the same as `run.py trai
 python3 run.py train --epochs 3    any minigrad command, with its own options
 python3 run.py --epochs 3          options without a command are train's
 python3 run.py book                every number of the book's chapters 4 and 5
+python3 run.py gradcheck FILE.py:NAME    a gradient, compared with numerical derivatives
 python3 run.py test -k sigmoid     the tests; what follows `test` goes to pytest
 python3 run.py lint                ruff check, ruff format --check, mypy
 python3 run.py --help              this text; `run.py train --help` is the command's own
@@ -43,7 +44,7 @@ EXTRAS = {
     # mypy also reads what the package imports for testing, so lint installs both.
     "lint": {"lint", "test"},
 }
-JOBS = ["train", "book", "test", "lint"]
+JOBS = ["train", "book", "gradcheck", "test", "lint"]
 NO_NETWORK = re.compile(
     "NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|name resolution|Name or service not known"
     "|getaddrinfo|[Nn]etwork is unreachable|[Cc]onnection (aborted|refused|reset)|timed out|dns error"

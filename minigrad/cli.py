@@ -1,4 +1,4 @@
-"""The command line: `minigrad train`, `minigrad book`."""
+"""The command line: `minigrad train`, `minigrad book`, `minigrad gradcheck`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status.
 
     argv: the words after `minigrad`, those of the command line by default.
-    0: done; 1: a number of the book is off, or nobody reads on; 2: wrong usage, in one sentence; 130: interrupted.
+    0: done; 1: a number of the book is off, a gradient is refused, or nobody reads on; 2: wrong usage, in one
+    sentence; 130: interrupted.
 
     >>> main(["--version"])
     minigrad ...
@@ -42,11 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        parser, commands = _parser()
-        args, unknown = parser.parse_known_args(argv)
+        words = sys.argv[1:] if argv is None else list(argv)
+        parser, commands = _parser(words)
+        args, unknown = parser.parse_known_args(words)
         if unknown:  # named by the command that does not know them, not by minigrad
             commands[args.command].error(f"unknown option {unknown[0]}")
-        return _train(args) if args.command == "train" else _book()
+        jobs = {"train": _train, "book": _book, "gradcheck": _gradcheck}
+        return jobs[args.command](args)
     except SystemExit as end:  # argparse has said what there is to say
         return end.code if isinstance(end.code, int) else 2
     except MinigradError as error:
@@ -62,7 +65,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def _parser() -> tuple[_Parser, dict[str, _Parser]]:
+def _parser(argv: Sequence[str]) -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(
         prog="minigrad", description="Automatic differentiation on NumPy that you can read.", allow_abbrev=False
     )
@@ -90,6 +93,17 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
         "The exit status is 1 if one is off.",
         allow_abbrev=False,
     )
+    sub = commands.add_parser(
+        "gradcheck",
+        help="compare a gradient with numerical derivatives",
+        description="Compare the gradient of a function, an op or a layer with numerical derivatives,\n"
+        "and say what is wrong with it. The exit status is 1 if something is.",
+        allow_abbrev=False,
+    )
+    if argv[:1] == ["gradcheck"]:
+        from minigrad.testing.command import add_arguments
+
+        add_arguments(sub)
     return parser, commands.choices
 
 
@@ -110,10 +124,16 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
-def _book() -> int:
+def _book(args: argparse.Namespace) -> int:
     from minigrad.book.numbers import report
 
     return report(sys.stdout)
+
+
+def _gradcheck(args: argparse.Namespace) -> int:
+    from minigrad.testing.command import run
+
+    return run(args)
 
 
 def _whole(text: str) -> int:

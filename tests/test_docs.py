@@ -52,8 +52,8 @@ def test_block_does_what_it_shows(where: str, language: str, text: str, shown: s
         words = shlex.split(line, comments=True)
         if words[:2] == ["python3", "run.py"]:  # the set-up itself is what runs this test
             job, rest = load(ROOT / "run.py").route(words[2:])
-            assert job in ("train", "book", "test", "lint")
-            words = ["minigrad", job, *rest] if job in ("train", "book") else []
+            assert job in ("train", "book", "gradcheck", "test", "lint")
+            words = ["minigrad", job, *rest] if job in ("train", "book", "gradcheck") else []
         if words[:1] == ["minigrad"]:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 assert cli.main(words[1:]) == 0

@@ -14,6 +14,7 @@ from minigrad.testing.mutations import Mutant, MutationReport, mutation_score
 from minigrad.testing.numerical import numerical_diff, numerical_gradient, numerical_jacobian
 from minigrad.testing.property import gradient_property
 from minigrad.testing.report import VERDICTS, Finding, GradcheckReport
+from minigrad.testing.study import StepSizeStudy, step_size_study
 
 __all__ = [
     "VERDICTS",
@@ -23,6 +24,7 @@ __all__ = [
     "Mutant",
     "MutationReport",
     "ParameterRow",
+    "StepSizeStudy",
     "check_fused",
     "check_gradient",
     "check_layer",
@@ -35,4 +37,5 @@ __all__ = [
     "numerical_diff",
     "numerical_gradient",
     "numerical_jacobian",
+    "step_size_study",
 ]
