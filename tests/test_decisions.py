@@ -276,10 +276,10 @@ def test_t14_the_callers_array_is_restored_whatever_happens() -> None:
     def fails(x: Any) -> Any:
         calls.append(1)
         if len(calls) == 3:
-            raise ZeroDivisionError
+            raise KeyError
         return np.sum(x * x)
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(KeyError):
         numerical_gradient(fails, x)
     np.testing.assert_array_equal(x, [3.0, 4.0])
 

@@ -64,7 +64,7 @@ def test_a_failure_shows_the_smallest_input_and_the_report() -> None:
     with pytest.raises(AssertionError) as failure:
         capped()
     text = str(failure.value)
-    assert text.startswith("capped(\n    array(3.),\n)\ngradcheck: wrong")
+    assert text.startswith("capped(\n    array(2.),\n)\ngradcheck: wrong")  # right at 2, wrong beside it
     assert "inputs[0]" in text
 
 

@@ -291,7 +291,7 @@ class Examination(Bench):
             if wrong and self.options.elsewhere:
                 reason = f"{wrong[0].reason}; right at the inputs given, by a symmetry or by chance"
                 self.findings.append(replace(wrong[0], reason=reason))
-            elif self.options.vacuous and self.is_zero(i) and all(map(_is_zero, there)):
+            elif self.options.vacuous and self.is_zero(i) and all(_is_zero(f) for f in there):
                 self.findings.append(Finding("vacuous", name, 0.0, 0.0, 0.0, 0.0, self.vacuity(i)))
 
     def beside(self, checked: list[int]) -> list[dict[int, Finding]]:
@@ -327,7 +327,7 @@ class Examination(Bench):
         """Whether all that was found about input i is a gradient of 0."""
         name = self.problem.names[i]
         mine = [f for f in self.findings if f.where.startswith(name) and not math.isnan(f.analytic)]
-        return bool(mine) and all(map(_is_zero, mine))
+        return bool(mine) and all(f.verdict == "ok" and _is_zero(f) for f in mine)
 
     def vacuity(self, i: int) -> str:
         name, shape = self.problem.names[i], self.problem.inputs[i].shape
@@ -341,7 +341,7 @@ class Examination(Bench):
 def _is_zero(finding: Finding) -> bool:
     """Whether both sides are 0, as far as they can be told."""
     size = max(abs(finding.analytic), abs(finding.numeric))
-    return finding.verdict in ("ok", "vacuous") and size <= finding.allowed
+    return finding.verdict in ("ok", "inconclusive") and size <= finding.allowed
 
 
 def _at(x: Array, j: int) -> str:
