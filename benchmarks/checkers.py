@@ -111,7 +111,7 @@ def false_alarms(wanted: int) -> Alarms:
     from minigrad.errors import MinigradError
     from minigrad.op import registry
     from minigrad.testing import gradcheck
-    from minigrad.testing.strategies import calls
+    from minigrad.testing.calls import calls
 
     ops = list(registry())
     verdicts: Counter[str] = Counter()

@@ -13,7 +13,8 @@ import minigrad as mg
 from minigrad import unfused
 from minigrad.op import Op, registry
 from minigrad.tensor import Tensor
-from minigrad.testing.strategies import Call, calls, layouts
+from minigrad.testing.calls import Call, calls
+from minigrad.testing.strategies import layouts
 
 OPS = list(registry())
 every_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)

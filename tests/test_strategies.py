@@ -19,14 +19,13 @@ from minigrad.op import Op, Unary
 from minigrad.ops.elementwise import Clip, Maximum, Where
 from minigrad.ops.reduce import Sum
 from minigrad.testing import strategies
+from minigrad.testing.calls import Call, calls
 from minigrad.testing.strategies import (
-    Call,
     ConvGeometry,
     arrays,
     away_from,
     axes,
     broadcastable,
-    calls,
     conv_geometry,
     cotangents,
     indices,
@@ -571,3 +570,4 @@ def test_without_hypothesis_the_import_says_what_to_install() -> None:
 
 def test_what_is_public_is_documented_with_an_example() -> None:
     assert all(">>> " in (getattr(strategies, name).__doc__ or "") for name in strategies.__all__)
+    assert all(">>> " in (thing.__doc__ or "") for thing in (Call, calls))

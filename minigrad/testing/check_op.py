@@ -22,7 +22,7 @@ from minigrad.testing.mutations import op_class
 from minigrad.testing.report import Finding, GradcheckReport, allowed_verdicts, finish
 
 if TYPE_CHECKING:
-    from minigrad.testing.strategies import Call
+    from minigrad.testing.calls import Call
 
 __all__ = ["check_op", "expected"]
 
@@ -73,7 +73,8 @@ def check_op(
         from hypothesis import Phase, given, settings
         from hypothesis import strategies as st
 
-        from minigrad.testing.strategies import LAYOUTS, Call, calls
+        from minigrad.testing.calls import Call, calls
+        from minigrad.testing.strategies import LAYOUTS
     except ImportError as error:
         raise ImportError("check_op draws with hypothesis: pip install minigrad[testing]") from error
     drawn_from = op if isinstance(op, Op) else cls

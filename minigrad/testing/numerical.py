@@ -113,9 +113,7 @@ def numerical_diff(
             "write numerical_gradient(f, x), which differentiates for each entry",
         )
     at = float(array.item())
-    method = _checked(name, method, h)
-    if h is not None and method != "complex":
-        _check_seen(name, "x", np.float64(at), h)
+    method = _checked(name, method, h, np.asarray(at))
     if method == "complex":
         value, bar = _complex_step(name, lambda step: f(np.asarray(complex(at, step)).view(Analytic)), h)
     else:
@@ -157,10 +155,7 @@ def numerical_gradient(
     """
     name = "numerical_gradient"
     array, x = _perturbable(name, x)
-    method = _checked(name, method, h)
-    if h is not None and method != "complex":
-        for i in np.ndindex(array.shape):
-            _check_seen(name, f"x{list(i)}" if i else "x", array[i], h)
+    method = _checked(name, method, h, array)
     if method == "central" and h is not None and not error:
         return central_differences(name, f, x, array, h)
     gradient, bars = np.zeros_like(array), np.zeros_like(array)
@@ -190,10 +185,7 @@ def numerical_jacobian(
     """
     name = "numerical_jacobian"
     array, x = _perturbable(name, x)
-    method = _checked(name, method, h)
-    if h is not None and method != "complex":
-        for i in np.ndindex(array.shape):
-            _check_seen(name, f"x{list(i)}" if i else "x", array[i], h)
+    method = _checked(name, method, h, array)
     shape = _values(name, f(x)).shape
     jacobian, bars = np.zeros((*shape, *array.shape)), np.zeros((*shape, *array.shape))
 
@@ -428,8 +420,8 @@ def _values(function: str, value: Any) -> Array:
     return array.astype(np.float64)
 
 
-def _checked(name: str, method: str | None, h: Any) -> Any:
-    """The method to use; ArgumentError for one that is none, and for a step that is no step."""
+def _checked(name: str, method: str | None, h: Any, x: Array) -> Any:
+    """The method to use; ArgumentError for one that is none, and for a step that is none or that x does not show."""
     if method is None:
         method = "ridders" if h is None else "central"
     if method not in METHODS:
@@ -438,6 +430,9 @@ def _checked(name: str, method: str | None, h: Any) -> Any:
         )
     if h is not None and (not isinstance(h, (int, float)) or not 0 < h < np.inf):
         raise ArgumentError(f"{name}: h", describe(h), "a positive step", "pass h=1e-4, for example")
+    if h is not None and method != "complex":
+        for i in np.ndindex(x.shape):
+            _check_seen(name, f"x{list(i)}" if i else "x", x[i], h)
     return method
 
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for gradients: arrays, operands that fit each other, labels, geometry, layouts, calls of an op.
+"""Hypothesis strategies for gradients: arrays, operands that fit each other, labels, geometry, layouts.
 
     @given(x=arrays(domain=POSITIVE, distinct=True), data=st.data())
     def test_log(x, data): ...
@@ -7,46 +7,47 @@ Bounds are keyword-only. A request that cannot be met raises InvalidArgument, wi
 made and not when it is drawn from. What is drawn shrinks to few dimensions, short sides and simple values (0, 1, 0.5),
 and all of it is drawn through hypothesis, so that a failing example is repeated and minimised.
 
-In order: shapes and values, operands, axes and indices, labels, convolution, layouts and cotangents, calls.
+In order: shapes and values, operands, axes and indices, labels, convolution, layouts and cotangents.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import DTypeLike, NDArray
 
-from minigrad.contract import REAL, Case, Domain
-from minigrad.errors import MinigradError
-from minigrad.op import Op
-from minigrad.ops.reduce import Reduction
+from minigrad.contract import REAL, Domain
 from minigrad.tensor import Tensor
-
-try:
-    from hypothesis import strategies as st
-    from hypothesis.errors import InvalidArgument
-    from hypothesis.extra import numpy as hnp
-except ImportError as error:
-    raise ImportError(
-        "minigrad.testing.strategies draws through hypothesis, which is not installed; "
-        "install it with: pip install minigrad[testing]"
-    ) from error
+from minigrad.testing.drawing import (
+    FLAG,
+    GAP,
+    InvalidArgument,
+    Values,
+    check_count,
+    check_range,
+    check_room,
+    check_shape,
+    check_sides,
+    draw_array,
+    draw_distinct,
+    drawn_arrays,
+    hnp,
+    inward,
+    st,
+    values_of_kind,
+)
 
 __all__ = [
-    "Call",
     "ConvGeometry",
     "arrays",
     "away_from",
     "axes",
     "broadcastable",
-    "calls",
     "conv_geometry",
     "cotangents",
     "indices",
@@ -60,13 +61,6 @@ __all__ = [
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
-_GAP = 0.25
-# Values are multiples of this: few digits, and none so small that its square or its difference vanishes.
-_STEP = 2.0**-10
-# The number of points that values with no two alike are picked from, at least: so many, and so many for each value.
-_POINTS, _POINTS_EACH = 128, 4
-# Arrays of more values repeat one of them: hypothesis's own limit for an example is about ten times this.
-_DRAWN = 100
 # exp(-700) is about 1e-304, the last that float64 holds with all digits.
 _TAIL = 700.0
 
@@ -117,7 +111,7 @@ def shapes(
     >>> find(shapes(), lambda shape: len(shape) > 1)
     (1, 1)
     """
-    _check_sides("shapes", min_dims, max_dims, min_side, max_side)
+    check_sides("shapes", min_dims, max_dims, min_side, max_side)
     return hnp.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side)
 
 
@@ -148,7 +142,7 @@ def arrays(
     >>> find(arrays(3, away=[0], distinct=True), lambda x: True)
     array([1., 2., 3.])
     """
-    values = _values("arrays", dtype, domain, min_value, max_value, away, gap, distinct)
+    values = values_of_kind("arrays", dtype, domain, min_value, max_value, away, gap, distinct)
     if shape is not None and sides:
         raise InvalidArgument(
             f"arrays: shape={shape} was given and {', '.join(sides)} too; leave one of them out, "
@@ -157,14 +151,14 @@ def arrays(
     if isinstance(shape, int):
         shape = (shape,)
     if shape is not None and not isinstance(shape, st.SearchStrategy):
-        _check_shape("arrays", shape)
-        _check_room("arrays", values, math.prod(shape))
-        return _arrays(st.just(shape), values)
+        check_shape("arrays", shape)
+        check_room("arrays", values, math.prod(shape))
+        return drawn_arrays(st.just(shape), values)
     if shape is None:
         shape = shapes(**sides)
         largest = max(sides.get("max_side", 3), 0) ** sides.get("max_dims", 3)
-        _check_room("arrays", values, largest)
-    return _arrays(shape, values)
+        check_room("arrays", values, largest)
+    return drawn_arrays(shape, values)
 
 
 def tensors(
@@ -182,7 +176,7 @@ def tensors(
     return arrays(shape, **options).map(partial(Tensor, requires_grad=requires_grad))
 
 
-def away_from(*points: float, gap: float = _GAP, **options: Unpack[FarOptions]) -> st.SearchStrategy[Array]:
+def away_from(*points: float, gap: float = GAP, **options: Unpack[FarOptions]) -> st.SearchStrategy[Array]:
     """Arrays whose values are at least gap away from every one of points: beside the kinks, on both sides of each.
 
     options: those of `arrays`. Raises InvalidArgument where no point is named, or nothing is left between them.
@@ -194,218 +188,6 @@ def away_from(*points: float, gap: float = _GAP, **options: Unpack[FarOptions]) 
     if not points:
         raise InvalidArgument("away_from: no point was named; write away_from(0.0), or use arrays()")
     return arrays(away=points, gap=gap, **options)
-
-
-@dataclass(frozen=True)
-class _Values:
-    """Where values come from: closed intervals, the simplest first; dtype; whether no two are alike."""
-
-    intervals: tuple[tuple[float, float], ...]
-    dtype: Any
-    distinct: bool
-
-
-@lru_cache(maxsize=512)
-def _elements(values: _Values) -> st.SearchStrategy[Any]:
-    """One value of an array."""
-    if values.dtype == bool:
-        return st.booleans()
-    return st.one_of([_between(low, high, values.dtype) for low, high in values.intervals])
-
-
-def _between(low: float, high: float, dtype: Any) -> st.SearchStrategy[Any]:
-    step = _STEP  # finer in a narrow interval, and down to 0, no rounding, in the narrowest
-    while 0 < step > (high - low) / 4096:
-        step /= 2
-    return st.floats(low, high).map(lambda x: dtype.type(_rounded(x, step, low, high)))
-
-
-def _rounded(x: float, step: float, low: float, high: float) -> float:
-    """x as a multiple of step within the bounds; beyond 2**40 steps floats have no finer digits to lose."""
-    return min(max(round(x / step) * step, low), high) if abs(x) < 2**40 * step else x
-
-
-def _values(
-    function: str,
-    dtype: DTypeLike = "float64",
-    domain: Domain = REAL,
-    min_value: float | None = None,
-    max_value: float | None = None,
-    away: Sequence[float] = (),
-    gap: float | None = None,
-    distinct: bool = False,
-) -> _Values:
-    """The values that these options of `arrays` stand for; InvalidArgument where there are none."""
-    if not isinstance(domain, Domain):
-        raise InvalidArgument(f"{function}: domain={domain!r} is no Domain; pass domain=minigrad.contract.POSITIVE")
-    if domain.dtype == "bool":
-        if distinct or gap is not None or min_value is not None or max_value is not None or away != ():
-            raise InvalidArgument(f"{function}: booleans have no bounds and repeat; pass domain={domain!r} alone")
-        return _Values(((0.0, 1.0),), np.dtype(bool), False)
-    try:
-        kind = np.dtype(dtype)
-    except TypeError:
-        kind = np.dtype(object)
-    if kind not in (np.float16, np.float32, np.float64):
-        raise InvalidArgument(f'{function}: dtype={dtype!r} is no float; pass dtype="float32", or "float16", "float64"')
-    low = domain.low if min_value is None else min_value
-    high = domain.high if max_value is None else max_value
-    for name, value in ("min_value", low), ("max_value", high):
-        if not isinstance(value, (int, float, np.number)) or not abs(value) <= float(np.finfo(kind).max):
-            raise InvalidArgument(f"{function}: {name}={value!r} is not finite in {kind}; pass {name}=4.0, for example")
-    if not low <= high:
-        raise InvalidArgument(
-            f"{function}: min_value={low} is above max_value={high}"
-            + ("; pass min_value below max_value" if min_value is not None and max_value is not None else
-               f", the domain's own; pass {'min' if min_value is None else 'max'}_value too")
-        )  # fmt: skip
-    if not isinstance(away, Iterable):
-        raise InvalidArgument(f"{function}: away={away!r} is no sequence of points; pass away=[{away!r}]")
-    points = (*domain.away, *away)
-    if not all(math.isfinite(p) for p in points):
-        raise InvalidArgument(f"{function}: away={list(points)} holds points that are not finite; leave them out")
-    if gap is not None and (not 0 < gap < math.inf or not points):
-        raise InvalidArgument(
-            f"{function}: gap={gap} "
-            + ("has no point to keep from; pass away=[0.0] too" if gap and gap > 0 else
-               "is no distance; pass gap=0.25, for example")
-        )  # fmt: skip
-    gap = gap or (domain.gap if domain.away else _GAP)
-    intervals = [(float(low), float(high))]
-    for p in points:
-        beside = [((a, min(b, p - gap)), (max(a, p + gap), b)) for a, b in intervals]
-        intervals = [(a, b) for pair in beside for a, b in pair if a <= b]
-    inner = [(_inward(a, kind, np.inf), _inward(b, kind, -np.inf)) for a, b in intervals]
-    inner = [(a, b) for a, b in inner if a <= b]
-    if not inner:
-        raise InvalidArgument(
-            f"{function}: no {kind} from {low} to {high}" + (f" is {gap} away from {list(points)}" if points else "")
-            + "; pass a smaller gap, or wider min_value and max_value"
-        )  # fmt: skip
-    inner.sort(key=lambda ends: (not ends[0] <= 0 <= ends[1], ends[0] < 0, min(map(abs, ends))))
-    return _Values(tuple(inner), kind, distinct)
-
-
-def _inward(bound: float, dtype: Any, towards: float) -> float:
-    """bound in dtype, and where it rounds outward the next value within."""
-    value = dtype.type(bound)
-    outward = float(value) < bound if towards > 0 else float(value) > bound
-    return float(np.nextafter(value, dtype.type(towards)) if outward else value)
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """The multiples of a step within some intervals, in the order in which they shrink."""
-
-    step: float
-    points: list[float]
-    place: dict[float, int]
-    floats: st.SearchStrategy[float]
-
-    def draw(self, draw: st.DrawFn, taken: set[float]) -> float:
-        """A point that is not taken, and now is: the nearest to a drawn float, or the next that is free."""
-        x = round(draw(self.floats) / self.step) * self.step
-        if x in taken:
-            i = self.place[x]
-            while x in taken:
-                i = (i + 1) % len(self.points)
-                x = self.points[i]
-        taken.add(x)
-        return x
-
-
-@lru_cache(maxsize=512)
-def _grids(ranges: tuple[tuple[tuple[float, float], ...], ...], n: int) -> tuple[_Grid, ...]:
-    """A grid for each range, with one step for all, that has room for n values in each."""
-    wanted = max(_POINTS, _POINTS_EACH * n)
-    step = 2.0 ** math.floor(math.log2(min(sum(b - a for a, b in intervals) for intervals in ranges)))
-    while min(sum(len(_multiples(a, b, step)) for a, b in intervals) for intervals in ranges) < wanted:
-        step /= 2
-    grids = []
-    for intervals in ranges:
-        whole = [multiples for multiples in (_multiples(a, b, step) for a, b in intervals) if multiples]
-        points = sorted((k * step for multiples in whole for k in multiples), key=_plainness)
-        floats = st.one_of([st.floats(multiples[0] * step, multiples[-1] * step) for multiples in whole])
-        grids.append(_Grid(step, points, {x: i for i, x in enumerate(points)}, floats))
-    return tuple(grids)
-
-
-def _multiples(a: float, b: float, step: float) -> range:
-    return range(math.ceil(a / step), math.floor(b / step) + 1)
-
-
-def _plainness(x: float) -> tuple[bool, int, float]:
-    """The order in which values shrink, as hypothesis's floats do: positive, whole and small ones first."""
-    return x < 0, x.as_integer_ratio()[1], abs(x)
-
-
-def _check_room(function: str, values: _Values, n: int) -> None:
-    if not values.distinct or n == 0:
-        return
-    width = sum(b - a for a, b in values.intervals)
-    largest = max(abs(end) for ends in values.intervals for end in ends)
-    if not float(np.spacing(values.dtype.type(largest))) * max(_POINTS, _POINTS_EACH * n) * 4 <= width < math.inf:
-        raise InvalidArgument(
-            f"{function}: distinct=True wants up to {n} values that {values.dtype} tells apart between "
-            f"{values.intervals}; pass wider min_value and max_value, fewer or shorter sides, or distinct=False"
-        )
-
-
-def _draw_distinct(draw: st.DrawFn, shapes: Sequence[Shape], values: Sequence[_Values]) -> list[Array]:
-    """An array of each shape from each of values, no two floats alike in all of them."""
-    sizes = [math.prod(shape) for shape in shapes]
-    floats = tuple(v.intervals for v in values if v.dtype != bool)
-    grids = iter(_grids(floats, sum(sizes)) if floats and any(sizes) else ())
-    taken: set[float] = set()
-    found = []
-    for shape, size, v in zip(shapes, sizes, values, strict=True):
-        grid = None if v.dtype == bool else next(grids, None)
-        entries = [grid.draw(draw, taken) if grid else draw(_FLAG) for _ in range(size)]
-        found.append(np.array(entries, dtype=v.dtype).reshape(shape))
-    return found
-
-
-_FLAG = st.booleans()
-
-
-@st.composite
-def _arrays(draw: st.DrawFn, shape: st.SearchStrategy[Shape], values: _Values) -> Array:
-    return _draw_array(draw, draw(shape), values)
-
-
-def _draw_array(draw: st.DrawFn, shape: Shape, values: _Values) -> Array:
-    size = math.prod(shape)
-    if values.distinct:
-        _check_room("arrays", values, size)
-        return _draw_distinct(draw, [shape], [values])[0]
-    elements = _elements(values)
-    fill = st.nothing() if size <= _DRAWN else elements
-    return draw(hnp.arrays(values.dtype, shape, elements=elements, fill=fill))
-
-
-def _check_sides(function: str, min_dims: int, max_dims: int, min_side: int, max_side: int) -> None:
-    _check_range(function, "dims", min_dims, max_dims)
-    _check_range(function, "side", min_side, max_side)
-
-
-def _check_range(function: str, what: str, low: Any, high: Any, least: int = 0) -> None:
-    """min_what and max_what are integers from least on, in order; otherwise InvalidArgument."""
-    for name, value in (f"min_{what}", low), (f"max_{what}", high):
-        _check_count(function, name, value, least)
-    if low > high:
-        raise InvalidArgument(
-            f"{function}: min_{what}={low} is above max_{what}={high}; pass max_{what}={low}, or a smaller min_{what}"
-        )
-
-
-def _check_count(function: str, name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InvalidArgument(f"{function}: {name}={value!r} is no integer from {least} on; pass {name}={least + 1}")
-
-
-def _check_shape(function: str, shape: Any) -> None:
-    if not isinstance(shape, tuple) or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in shape):
-        raise InvalidArgument(f"{function}: shape={shape!r} is no shape; pass a tuple of integers, such as (2, 3)")
 
 
 def broadcastable(
@@ -426,10 +208,10 @@ def broadcastable(
     >>> x, y
     (array([[0.]]), array(0.))
     """
-    _check_count("broadcastable", "n", n, 1)
-    _check_sides("broadcastable", min_dims, max_dims, min_side, max_side)
-    values = _values("broadcastable", **options)
-    _check_room("broadcastable", values, n * max_side**max_dims)
+    check_count("broadcastable", "n", n, 1)
+    check_sides("broadcastable", min_dims, max_dims, min_side, max_side)
+    values = values_of_kind("broadcastable", **options)
+    check_room("broadcastable", values, n * max_side**max_dims)
     drawn = hnp.mutually_broadcastable_shapes(
         num_shapes=n, min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side
     )
@@ -453,10 +235,10 @@ def matmul_operands(
     >>> find(matmul_operands(), lambda xs: xs[0] @ xs[1] > 1 if xs[0].ndim == xs[1].ndim == 1 else False)
     (array([1.]), array([2.]))
     """
-    _check_count("matmul_operands", "max_batch_dims", max_batch_dims, 0)
-    _check_range("matmul_operands", "side", min_side, max_side)
-    values = _values("matmul_operands", **options)
-    _check_room("matmul_operands", values, 2 * max_side ** (max_batch_dims + 2))
+    check_count("matmul_operands", "max_batch_dims", max_batch_dims, 0)
+    check_range("matmul_operands", "side", min_side, max_side)
+    values = values_of_kind("matmul_operands", **options)
+    check_room("matmul_operands", values, 2 * max_side ** (max_batch_dims + 2))
     drawn = hnp.mutually_broadcastable_shapes(
         signature="(m?,k),(k,n?)->(m?,n?)" if vectors else "(m,k),(k,n)->(m,n)",
         max_dims=max_batch_dims,
@@ -467,11 +249,11 @@ def matmul_operands(
 
 
 @st.composite
-def _operands(draw: st.DrawFn, drawn: st.SearchStrategy[Any], values: _Values) -> tuple[Array, ...]:
+def _operands(draw: st.DrawFn, drawn: st.SearchStrategy[Any], values: Values) -> tuple[Array, ...]:
     shapes = draw(drawn).input_shapes
     if values.distinct:
-        return tuple(_draw_distinct(draw, shapes, [values] * len(shapes)))
-    return tuple(_draw_array(draw, shape, values) for shape in shapes)
+        return tuple(draw_distinct(draw, shapes, [values] * len(shapes)))
+    return tuple(draw_array(draw, shape, values) for shape in shapes)
 
 
 def axes(shape: int | tuple[int, ...], *, none: bool = True, several: bool = True) -> st.SearchStrategy[Any]:
@@ -485,9 +267,9 @@ def axes(shape: int | tuple[int, ...], *, none: bool = True, several: bool = Tru
     0
     """
     if isinstance(shape, int):
-        _check_count("axes", "shape", shape, 0)
+        check_count("axes", "shape", shape, 0)
     else:
-        _check_shape("axes", shape)
+        check_shape("axes", shape)
     ndim = shape if isinstance(shape, int) else len(shape)
     if not (ndim or none):
         raise InvalidArgument("axes: an array of shape () has no axis; pass none=True, or draw shapes(min_dims=1)")
@@ -511,7 +293,7 @@ def indices(
     >>> find(indices((3,), kinds=["boolean"]), lambda mask: mask.sum() > 1)
     array([False,  True,  True])
     """
-    _check_shape("indices", shape)
+    check_shape("indices", shape)
     for kind in kinds:
         if kind not in ("basic", "advanced", "boolean"):
             raise InvalidArgument(f'indices: kind {kind!r} is unknown; pass kinds=["basic", "advanced", "boolean"]')
@@ -555,17 +337,17 @@ def logits_and_labels(
     (array([[0., 0.]]), array([1]))
     """
     name = "logits_and_labels"
-    _check_range(name, "samples", min_samples, max_samples, 1)
-    _check_range(name, "classes", min_classes, max_classes, 1)
+    check_range(name, "samples", min_samples, max_samples, 1)
+    check_range(name, "classes", min_classes, max_classes, 1)
     if labels not in ("index", "one-hot", "soft"):
         raise InvalidArgument(f'{name}: labels={labels!r} is unknown; pass labels="index", "one-hot" or "soft"')
     if ignore_index is not None and labels != "index":
         raise InvalidArgument(f'{name}: ignore_index goes with class numbers; pass labels="index", or leave it out')
     if ignore_index == 0 and min_classes == 1:
         raise InvalidArgument(f"{name}: ignore_index=0 is the only class there is; pass min_classes=2")
-    near = _values(name, dtype)
-    values = _Values(near.intervals, near.dtype, not ties)
-    _check_room(name, values, max_classes)
+    near = values_of_kind(name, dtype)
+    values = Values(near.intervals, near.dtype, not ties)
+    check_room(name, values, max_classes)
 
     def batch(classes: int) -> st.SearchStrategy[tuple[Array, Array]]:
         sample = _sample(classes, values, labels, ties, tails, ignore_index)
@@ -577,19 +359,19 @@ def logits_and_labels(
 
 @st.composite
 def _sample(
-    draw: st.DrawFn, classes: int, values: _Values, kind: str, ties: bool, tails: bool, ignore_index: int | None
+    draw: st.DrawFn, classes: int, values: Values, kind: str, ties: bool, tails: bool, ignore_index: int | None
 ) -> tuple[Array, Any]:
     """A row of logits, and its label: a class number, or how much counts for each class."""
     number = st.integers(0, classes - 1)
-    row = _draw_array(draw, (classes,), values)
-    if tails and draw(_FLAG):
+    row = draw_array(draw, (classes,), values)
+    if tails and draw(FLAG):
         # The largest moves up, or the smallest down: the order of the row stays as it is.
         move = _TAIL - float(np.ptp(row)) - draw(st.integers(0, 600))
-        if draw(_FLAG):
+        if draw(FLAG):
             row[np.argmin(row)] -= move
         else:
             row[np.argmax(row)] += move
-    if ties and draw(_FLAG):
+    if ties and draw(FLAG):
         row[draw(number)] = row[draw(number)]
     if kind == "soft":
         return row, [draw(st.integers(0, 8)) for _ in range(classes)]
@@ -667,8 +449,8 @@ def conv_geometry(
         "max_groups": max_groups,
     }
     for name, value in bounds.items():
-        _check_count("conv_geometry", name, value, 1)
-    _check_count("conv_geometry", "max_padding", max_padding, 0)
+        check_count("conv_geometry", name, value, 1)
+    check_count("conv_geometry", "max_padding", max_padding, 0)
     return _conv_geometry(max_padding=max_padding, **bounds)
 
 
@@ -795,187 +577,6 @@ def _uneven(low: float, high: float, dout: Array) -> Array:
     """dout, and if all of it is alike its last entry at the bound that is further off."""
     if dout.size > 1 and (dout == dout.flat[0]).all():
         size = abs(dout.flat[-1])
-        other = _inward(high, dout.dtype, -np.inf) if size < (low + high) / 2 else _inward(low, dout.dtype, np.inf)
+        other = inward(high, dout.dtype, -np.inf) if size < (low + high) / 2 else inward(low, dout.dtype, np.inf)
         dout.flat[-1] = np.copysign(other, dout.flat[-1])
     return dout
-
-
-@dataclass(repr=False)
-class Call:
-    """A call of an op: its class or an instance, arrays for it, and keyword arguments.
-
-    Called with arrays it makes the call on those, and not on its own: Tensors, say, or values moved a little.
-
-    >>> from minigrad.ops.elementwise import Multiply
-    >>> call = Call(Multiply, [np.array([1.0, 2.0]), np.array(3.0)], {})
-    >>> call(*call.arrays)
-    Tensor([3., 6.], dtype=float64)
-    """
-
-    op: type[Op] | Op
-    arrays: list[Array]
-    kwargs: dict[str, Any]
-
-    def __call__(self, *arrays: Any, function: Any = None) -> Tensor:
-        """The op's public function, or the op itself, on arrays; function: another of the same signature."""
-        if isinstance(self.op, Op) or (self.op.function is None and function is None):
-            op = self.op if isinstance(self.op, Op) else self.op(**self.kwargs)
-            result: Tensor = (function or op)(*arrays)
-            return result
-        public = self.op.function or function
-        parameters = inspect.signature(public).parameters
-        kinds = [p.kind for p in parameters.values()]
-        kwargs = dict(self.kwargs)
-        args: list[Any] = list(arrays)
-        if inspect.Parameter.VAR_POSITIONAL in kinds:
-            before = list(parameters)[: kinds.index(inspect.Parameter.VAR_POSITIONAL)]
-            args = [kwargs.pop(name) for name in before] + args
-        elif self.op.variadic:
-            args = [args]  # a sequence of arrays, as concatenate wants it
-        for name in list(parameters)[len(args) :]:  # by place, since NumPy's own names differ from ours
-            if name not in kwargs or parameters[name].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
-                break
-            args.append(kwargs.pop(name))
-        result = (function or public)(*args, **kwargs)
-        return result
-
-    def __repr__(self) -> str:
-        name = repr(self.op) if isinstance(self.op, Op) else self.op.name
-        return f"{name}({', '.join([*map(repr, self.arrays), *[f'{k}={v!r}' for k, v in self.kwargs.items()]])})"
-
-
-def calls(op: type[Op] | Op, *, empty: bool = True) -> st.SearchStrategy[Call]:
-    """Calls of an op, float64 throughout, drawn from what it declares: cases, elementwise, signature, domain.
-
-    op: an op's class, yours or minigrad's, or an instance. A class is called through its public function, or
-        with the parameters of a case; an instance has its own, so that only shapes are taken from its cases.
-    empty: whether arrays without entries are drawn too.
-    No two floats of a call are alike, so that max and its kin are drawn beside their kinks.
-    Raises InvalidArgument for an op that declares nothing to draw from, or not a domain for each argument, and
-    for a class that wants parameters which no case names.
-
-    >>> from hypothesis import find
-    >>> class Cube(Op):
-    ...     '''out = x**3'''
-    ...     elementwise = True
-    ...     def forward(self, x):
-    ...         return x * x * x
-    ...     def backward(self, dout, x):
-    ...         return dout * 3 * x * x
-    >>> find(calls(Cube), lambda call: call.arrays[0].size > 1)
-    cube(array([0., 1.]))
-    """
-    cls = op if inspect.isclass(op) else type(op)
-    if not issubclass(cls, Op) or not (hasattr(cls, "forward") and hasattr(cls, "backward")):
-        raise InvalidArgument(f"calls: {op!r} is no op; pass a subclass of minigrad.Op with forward and backward")
-    cases = [case for case in cls.cases if empty or 0 not in [n for shape in case.shapes for n in shape]]
-    if cls.cases:
-        if not cases:
-            raise InvalidArgument(f"calls: every case of {cls.name} is empty; declare one more, or pass empty=True")
-        for case in cases:
-            _domains(cls, len(case.shapes))
-            _check_parameters(op, case)
-        return _calls(op, st.sampled_from(cases))
-    _check_parameters(op, Case())
-    least = 0 if empty else 1
-    if cls.elementwise:
-        fixed = None if cls.variadic else len(cls.args)
-        _domains(cls, fixed or 1)
-        together = partial(hnp.mutually_broadcastable_shapes, max_dims=3, min_side=least, max_side=3)
-        if fixed == 1:
-            return _calls(op, shapes(min_side=least).map(Case))
-        several = st.integers(1, 3).flatmap(lambda n: together(num_shapes=n))
-        return _calls(op, (together(num_shapes=fixed) if fixed else several).map(_case))
-    if cls.signature:
-        try:
-            drawn = hnp.mutually_broadcastable_shapes(signature=cls.signature, max_dims=2, min_side=least, max_side=3)
-            drawn.validate()
-        except InvalidArgument as error:
-            raise InvalidArgument(
-                f'calls: {cls.name} declares signature {cls.signature!r}: {error}; write it as in "(m,k),(k,n)->(m,n)"'
-            ) from error
-        n = cls.signature.split("->")[0].count("(")
-        if n != len(cls.args) and not cls.variadic:
-            raise InvalidArgument(
-                f"calls: signature {cls.signature!r} of {cls.name} has {n} arguments, and forward has {len(cls.args)}; "
-                "write a core shape for each, () for a number"
-            )
-        _domains(cls, n)
-        return _calls(op, drawn.map(_case))
-    if issubclass(cls, Reduction):
-        return _calls(op, _reductions(op))
-    raise InvalidArgument(
-        f"calls: {cls.name} declares nothing to draw from; declare cases = (Case((2, 3)),), elementwise = True, "
-        'or a signature such as "(m,k),(k,n)->(m,n)"'
-    )
-
-
-def _case(drawn: Any) -> Case:
-    return Case(*drawn.input_shapes)
-
-
-def _domains(op: type[Op], n: int) -> list[_Values]:
-    """The values of each of n arguments, by their domains."""
-    domains = list(op.domain) if isinstance(op.domain, tuple) else [op.domain] * n
-    if len(domains) != n:
-        raise InvalidArgument(
-            f"calls: {op.name} declares {len(domains)} domains for {n} arguments; declare one for each, or one for all"
-        )
-    return [_values_of(domain) for domain in domains]
-
-
-@lru_cache(maxsize=128)
-def _values_of(domain: Domain) -> _Values:
-    values = _values("calls", domain=domain, distinct=domain.dtype != "bool")
-    _check_room("calls", values, 1)
-    return values
-
-
-def _check_parameters(op: type[Op] | Op, case: Case) -> None:
-    """The parameters of a call are those that the op wants."""
-    if isinstance(op, Op):
-        unknown = case.kwargs.keys() - op.fields.keys()
-        if unknown:
-            raise InvalidArgument(
-                f"calls: {case} of {op.name} names {', '.join(sorted(unknown))}, which an instance does not take; "
-                "pass the class"
-            )
-    elif op.function is None:
-        try:
-            op(**case.kwargs)
-        except MinigradError as error:
-            raise InvalidArgument(
-                f"calls: {op.__name__} cannot be made with {case.kwargs}: {error}; "
-                f"declare cases that name its fields, or pass an instance, {op.__name__}(...)"
-            ) from error
-
-
-def _reductions(op: type[Op] | Op) -> st.SearchStrategy[Case]:
-    """Shapes, and parameters where op has none yet, for an op of the Reduction family."""
-    drawn = shapes()
-    if isinstance(op, Reduction):
-        return drawn.filter(partial(_has_axes, op.axis)).map(Case)
-    choices = {ndim: axes(ndim) for ndim in range(4)}
-
-    @st.composite
-    def reductions(draw: st.DrawFn) -> Case:
-        shape = draw(drawn)
-        return Case(shape, axis=draw(choices[len(shape)]), keepdims=draw(_FLAG))
-
-    return reductions()
-
-
-def _has_axes(axis: Any, shape: Shape) -> bool:
-    try:
-        normalize_axis_tuple(() if axis is None else axis, len(shape))
-    except ValueError:
-        return False
-    return True
-
-
-@st.composite
-def _calls(draw: st.DrawFn, op: type[Op] | Op, cases: st.SearchStrategy[Case]) -> Call:
-    case = draw(cases)
-    cls = op if inspect.isclass(op) else type(op)
-    values = _domains(cls, len(case.shapes))
-    return Call(op, _draw_distinct(draw, case.shapes, values), {} if isinstance(op, Op) else dict(case.kwargs))
