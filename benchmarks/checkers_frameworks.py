@@ -83,8 +83,8 @@ class Minigrad:
 
         self_and = [inspect.Parameter(k, inspect.Parameter.POSITIONAL_OR_KEYWORD) for k in ["self", "dout", "out"]]
         xs = [inspect.Parameter(k, inspect.Parameter.POSITIONAL_OR_KEYWORD) for k in names]
-        run.__signature__ = inspect.Signature([self_and[0], *xs])  # type: ignore[attr-defined]
-        pull.__signature__ = inspect.Signature([*self_and, *xs])  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature([self_and[0], *xs])
+        pull.__signature__ = inspect.Signature([*self_and, *xs])
         return type("Planted", (self.mg.Op,), {"forward": run, "backward": pull, "__module__": __name__})()
 
     def namespace(self, case: Case) -> Any:
@@ -156,7 +156,7 @@ class PyTorch:
         torch = self.torch
         forward, backward = rules
 
-        class Function(torch.autograd.Function):  # type: ignore[misc,name-defined]
+        class Function(torch.autograd.Function):
             @staticmethod
             def forward(ctx: Any, *xs: Any) -> Any:
                 if xp is not None:

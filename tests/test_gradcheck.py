@@ -113,6 +113,8 @@ VERDICT_CASES: dict[str, tuple[Any, Any, Any, str, str]] = {
     "drifts": (sigmoid, X, drifting(1e-9), "nondeterministic", "backward of inputs[0] gave results"),
     "edge": (np.sqrt, np.zeros(1), lambda dout, x: dout / 2 / np.sqrt(np.maximum(x, 1e-9)), "domain",
              "move it inside the domain"),
+    "nan as input": (np.exp, np.array([1.0, np.nan]), lambda dout, x: dout * np.exp(x), "domain",
+                     "the input is nan there"),
     "outside": (np.log, np.array([-1.0]), lambda dout, x: dout / x, "domain", "not finite at the inputs themselves"),
     "dtype": (sigmoid, np.float32(X), lambda dout, x: right(dout, x).astype(float), "dtype",
               "float64, and inputs[0] is"),
@@ -820,3 +822,9 @@ def test_nan_is_never_right() -> None:
         assert not gradcheck(np.sin, X, vjp=lambda dout, x, value=value: dout * value)
     with np.errstate(invalid="ignore"):
         assert not gradcheck(mg.log, np.array([-1.0]))
+
+
+def test_an_exception_inside_f_says_what_f_was_called_with() -> None:
+    with pytest.raises(Mine) as failure:
+        gradcheck(raising(1, Mine), X)
+    assert failure.value.__notes__ == ["raised by f, which gradcheck called with float64 (3,)"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minigrad.errors import DTypeError, GradientError, InPlaceError, MinigradError, ShapeError
+from minigrad.errors import DTypeError, GradientError, InPlaceError, MinigradError, ShapeError, describe
 from minigrad.testing.frozen import Frozen
 from minigrad.testing.line import Slope, look
 from minigrad.testing.numerical import MAIN, Analytic
@@ -77,8 +77,12 @@ class Bench:
         copies = [x.copy() for x in arrays] if self.calls <= 2 or self.writes else arrays
         try:
             outs = self.problem.forward(copies)
-        except (ArithmeticError, ValueError) as error:
-            if first or isinstance(error, MinigradError):
+        except Exception as error:
+            if first:
+                error.add_note(
+                    f"raised by f, which {self.problem.title} called with {', '.join(map(describe, arrays))}"
+                )
+            if first or isinstance(error, MinigradError) or not isinstance(error, (ArithmeticError, ValueError)):
                 raise
             return np.full(self.f0.size, np.nan)
         if any(not same(x, c) for x, c in zip(arrays, copies, strict=True)):

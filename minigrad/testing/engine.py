@@ -8,7 +8,6 @@ wherever the first does not settle it, and a look at inputs nearby.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -46,6 +45,14 @@ def examine(problem: Problem, options: Options) -> tuple[list[Finding], int]:
 
 class Examination(Bench):
     def run(self) -> None:
+        for name, x in zip(self.problem.names, self.wide, strict=True):
+            if not np.isfinite(x).all():
+                at = np.argwhere(~np.isfinite(x))[0]
+                where = f"{name}{[int(v) for v in at] if x.ndim else ''}"
+                reason = f"the input is {x[tuple(at)]} there, where no f has a derivative; check finite inputs"
+                self.findings.append(Finding("domain", where, reason=reason))
+        if self.findings:
+            return
         self.f0 = self.forward(self.wide, first=True)
         again = self.forward(self.wide)
         self.compare_runs("f", self.f0, again)
@@ -60,7 +67,7 @@ class Examination(Bench):
         g = self.pull(u)
         self.draws = self.draws or self.frozen.used()
         self.repeats(u, g)
-        checked = [i for i in self.chosen() if self.problem.inputs[i].size]
+        checked = [i for i in range(len(self.wide)) if self.problem.inputs[i].size]
         small = [i for i in checked if self.is_small(i)]
         if small and self.f0.size:
             self.by_entry(small, u, g)
@@ -71,9 +78,6 @@ class Examination(Bench):
             self.elsewhere(checked)
         if not self.findings:
             self.findings.append(Finding("vacuous", "f", reason="there is no entry to compare: an array is empty"))
-
-    def chosen(self) -> Iterable[int]:
-        return range(len(self.wide)) if self.options.inputs is None else self.options.inputs
 
     def is_small(self, i: int) -> bool:
         if self.options.fast_mode is not None:

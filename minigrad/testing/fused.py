@@ -415,7 +415,8 @@ class _Referee:
 
     @property
     def _zero(self) -> Precise:
-        return precise(0, self.exact.digits).item()  # type: ignore[no-any-return]
+        zero: Precise = precise(0, self.exact.digits).item()
+        return zero
 
     def _weighed(self, row: Array) -> Any:
         """sum(dout * row); most entries are 0 for an elementwise op, and skipped."""

@@ -199,7 +199,8 @@ class Precise:
         return _wrapped(abs(self.value), self.value.context)
 
     def __trunc__(self) -> Precise:
-        return self.__floor__() if self.value >= 0 else self.__ceil__()  # type: ignore[no-any-return]
+        whole: Precise = self.__floor__() if self.value >= 0 else self.__ceil__()
+        return whole
 
     def conjugate(self) -> Precise:
         """Itself: it is real. np.var asks."""
@@ -207,7 +208,8 @@ class Precise:
 
     def hypot(self, other: Any) -> Precise:
         """sqrt(self**2 + other**2)."""
-        return (self * self + other * other).sqrt()  # type: ignore[no-any-return]
+        root: Precise = (self * self + other * other).sqrt()
+        return root
 
     def arctan2(self, other: Any) -> Precise:
         """The angle of the point (other, self)."""
@@ -358,7 +360,8 @@ class Exact:
         return self._seen[known]
 
     def _ten(self, exponent: int) -> Precise:
-        return precise(10, self.digits).item() ** exponent  # type: ignore[no-any-return]
+        power: Precise = precise(10, self.digits).item() ** exponent
+        return power
 
     def slope(self, key: Key) -> Array:
         """The derivative along one direction.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ __all__ = ["Options", "Problem"]
 Array = NDArray[Any]
 
 
-class Problem:
+class Problem(ABC):
     """What is to be checked. Subclasses say how it is evaluated; arrays that they get are private copies.
 
     inputs: the arrays that are differentiated, in their own dtypes. names: how a report calls them.
@@ -27,13 +28,13 @@ class Problem:
     names: list[str]
     roots: list[Any]  # where to look for random generators
 
+    @abstractmethod
     def forward(self, arrays: list[Array]) -> list[Array]:
         """f's results for float64 arrays."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pull(self, arrays: list[Array], douts: list[Array]) -> tuple[list[Array], list[Array]]:
         """(f's results, the gradients of sum(dout * result)) for arrays in the inputs' own dtypes."""
-        raise NotImplementedError
 
     def imaginary(self, arrays: list[Array]) -> list[Array] | None:
         """f's results for complex arrays, or None where f does not take them."""
@@ -58,7 +59,6 @@ class Options:
     allow: frozenset[str] = field(default_factory=frozenset)
     elsewhere: bool = True  # whether a rule that is wrong at inputs nearby is wrong
     vacuous: bool = True  # whether a gradient of 0 everywhere is worth a word
-    inputs: tuple[int, ...] | None = None  # which of the inputs; all by default
 
     def check(self, function: str) -> None:
         """ArgumentError for what cannot be."""

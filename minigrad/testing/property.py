@@ -83,7 +83,6 @@ def gradient_property(
                 setattr(test, name, getattr(f, name))
         made: Any = given(st.tuples(*strategies))(test)
         made = settings(made) if settings is not None else made
-        made.gradient_of = f
         made.__signature__ = inspect.Signature()
         result: Test = made
         return result
