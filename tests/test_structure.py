@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import minigrad as mg
-from minigrad import errors, tape, tensor
+from minigrad import errors, tape, tensor, testing
 from minigrad.op import Op, registry
 
 PACKAGE = Path(mg.__file__).parent
@@ -180,6 +181,14 @@ def test_a_public_name_is_documented_with_an_example(name: str) -> None:
     if inspect.ismodule(thing) or is_error or "no derivative" in doc:
         return
     assert ">>> " in doc, name
+
+
+@pytest.mark.parametrize("name", [name for name in public_names(testing) if name != "VERDICTS"])
+def test_a_public_name_of_testing_is_documented(name: str) -> None:
+    thing = getattr(testing, name)
+    doc = inspect.getdoc(thing)
+    assert doc
+    assert ">>> " in doc or dataclasses.is_dataclass(thing)
 
 
 @pytest.mark.parametrize("member", [name for name in vars(mg.Tensor) if not name.startswith("_")])
