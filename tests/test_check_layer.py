@@ -941,3 +941,28 @@ def test_check_gradient_leaves_x_as_it_was() -> None:
     with pytest.raises(ZeroDivisionError):
         check_gradient(lambda x: 1 // 0, lambda x: x, x)
     assert np.array_equal(x, X)
+
+
+def test_parameters_are_moved_too() -> None:
+    class Symmetric(PlainAffine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.W, self.b = np.eye(3), np.zeros(3)
+
+        def backward(self, dout: Any) -> Any:
+            super().backward(dout)
+            return dout @ self.W
+
+    assert check_layer(Symmetric, X[:, :3]).verdict == "wrong"
+
+
+def test_two_results_are_given_two_douts() -> None:
+    class Cell:
+        def forward(self, x: Any, c: Any) -> Any:
+            self.x, self.c = x, c
+            return np.tanh(x), x * c
+
+        def backward(self, dh: Any, dc: Any) -> Any:
+            return dh * (1 - np.tanh(self.x) ** 2) + dc * self.c, dc * self.x
+
+    assert check_layer(Cell, np.array([0.5, -1.0]), np.array([2.0, 0.25]))

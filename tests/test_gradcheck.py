@@ -316,7 +316,7 @@ def test_one_wrong_entry_of_many_is_found_and_named(n: int, loss: str) -> None:
         assert report.findings[0].analytic == pytest.approx(factor * report.findings[0].numeric, rel=1e-5, abs=1e-12)
     report = gradcheck(f, x, vjp=lambda dout, x: right(dout, x) / share)
     assert report.verdict == "ok", report
-    assert report.calls <= 4 + 12 * (len(report.findings) + 2)  # and a look at other inputs
+    assert report.calls <= 40 + 12 * (len(report.findings) + 2)  # and a look at other inputs
 
 
 def test_twelve_evaluations_a_direction() -> None:
@@ -522,7 +522,7 @@ def test_tolerances_are_what_they_say() -> None:
     steps: set[float] = set()
 
     def f(x: Any) -> Any:
-        steps.update(abs(x - X)[abs(x - X) > 0])
+        steps.update(abs(x - X)[abs(x - X) > 1e-7])  # but for the tries of the roundings
         return sigmoid(x)
 
     assert gradcheck(f, X, vjp=right, eps=1e-3)
@@ -828,3 +828,24 @@ def test_an_exception_inside_f_says_what_f_was_called_with() -> None:
     with pytest.raises(Mine) as failure:
         gradcheck(raising(1, Mine), X)
     assert failure.value.__notes__ == ["raised by f, which gradcheck called with float64 (3,)"]
+
+
+def test_a_function_that_goes_in_stairs_is_no_mistake() -> None:
+    def loss(x: Any) -> Any:
+        z = x - x.max()
+        return -(z - np.log(np.exp(z).sum()))[2]
+
+    def rule(dout: Any, x: Any) -> Any:
+        p = np.exp(x - x.max()) / np.exp(x - x.max()).sum()
+        p[2] -= 1
+        return dout * p
+
+    for v in np.linspace(10, 20, 11):
+        assert gradcheck(loss, np.array([0.0, 0.0, v]), vjp=rule), v
+
+
+def test_kinks_of_many_results_are_looked_at() -> None:
+    x = np.r_[np.zeros(80), np.ones(20)]
+    assert gradcheck(lambda x: np.maximum(x, 0), x, vjp=lambda dout, x: dout * (x > 0))
+    report = gradcheck(lambda x: np.maximum(x, 0), x, vjp=lambda dout, x: dout * np.where(x == 0, 7, x > 0))
+    assert report.verdict == "wrong"

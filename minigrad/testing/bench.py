@@ -5,6 +5,7 @@ Nothing is compared here. What is noticed on the way, such as a write into an in
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ NEAR = "a kink lies within the longer steps, which were left out"
 
 # How often that is tried out: a cancellation may come out even once or twice.
 _NOISES = 6
+# Steps that no stair divides evenly.
+_UNEVEN = (1.0, 1.7, 2.9, 4.3, 6.1, 7.7)
 # A derivative is resolved if the bar is below this part of it...
 RESOLVED = 0.1
 # ...or, being nearly 0, below this part of the largest derivative of the same entry of the result.
@@ -184,16 +187,27 @@ class Bench:
             self.add_once(Finding("nondeterministic", where, reason=f"{found}{reason}"))
 
     def measured_noise(self) -> Array:
-        """What each entry of the result varies by when every input moves by a few units in the last place."""
+        """What each entry of the result varies by for no other reason than roundings.
+
+        Seen where every input moves by a few units in the last place; and over somewhat longer steps, where an f
+        that is made of coarser numbers, such as log(1 + s) for a small s, goes in stairs beside a straight line.
+        """
         noise = np.zeros(self.f0.size)
-        jump = 1e-6 * (1 + float(np.max(abs(self.f0), initial=0.0, where=np.isfinite(self.f0))))
+        most = 1 + float(np.max(abs(self.f0), initial=0.0, where=np.isfinite(self.f0)))
         for _ in range(_NOISES):
-            moved = [
-                np.asarray(x * (1 + 4 * np.finfo(float).eps * self.rng.choice([-1, 1], x.shape))) for x in self.wide
-            ]
-            change = abs(self.forward(moved) - self.f0)
-            noise = np.maximum(noise, np.where(change <= jump, change, 0))
-        return noise
+            signs = [self.rng.choice([-1, 1], x.shape) for x in self.wide]
+            near = abs(self.moved(signs, 4 * float(np.finfo(float).eps)) - self.f0)
+            noise = np.maximum(noise, np.where(near <= 1e-6 * most, near, 0))
+        signs = [self.rng.choice([-1, 1], x.shape) for x in self.wide]
+        steps = np.array([sign * t * 2.0**-28 for t in _UNEVEN for sign in (1, -1)])
+        rise = np.array([self.moved(signs, step) - self.f0 for step in steps])
+        stairs = abs(rise - np.outer(steps, steps @ rise / (steps @ steps))).max(axis=0)
+        # More than that is a kink, or curvature.
+        return np.maximum(noise, np.where(stairs <= 64 * self.eps * most, stairs, 0))
+
+    def moved(self, signs: list[Array], part: float) -> Array:
+        """f with every entry of the inputs moved by a part of it, up or down."""
+        return self.forward([np.asarray(x * (1 + part * sign)) for x, sign in zip(self.wide, signs, strict=True)])
 
     def cotangent(self, *, weighted: bool = False) -> Array:
         """A drawn cotangent, of short numbers away from 0; weighted: so that small results count as much as large."""
@@ -262,7 +276,9 @@ class Bench:
         if slope.jump[k]:
             return Finding("discontinuous", where, analytic, numeric, math.inf, math.inf)
         slack = self.rtol * max(abs(analytic), abs(low), abs(high)) if math.isfinite(low) else 0.0
-        slopes = "the slopes on the two sides are {:.4g} and {:.4g}".format(*(round(v, 9) + 0.0 for v in (low, high)))
+        most = max(abs(low), abs(high))
+        shown = [0.0 if abs(v) < 1e-6 * most else v for v in (low, high)]
+        slopes = "the slopes on the two sides are {:.4g} and {:.4g}".format(*shown)
         if low - slack <= analytic <= high + slack:
             return Finding("kink", where, analytic, numeric, (high - low) / 2, high - low, f"{slopes}")
         reason = f"f has a kink here: {slopes}, and {analytic:.6g} is not between them"
@@ -319,9 +335,10 @@ class Bench:
         )
 
     def sizes(self) -> set[int]:
-        """Lengths by which a gradient may have been divided or not: of axes, and of whole arrays."""
+        """Lengths by which a gradient may have been divided or not: of axes, of some of them together, of arrays."""
         shapes = [*self.shapes, *(x.shape for x in self.problem.inputs)]
-        return {n for shape in shapes for n in (*shape, math.prod(shape)) if n > 1}
+        parts = [part for s in shapes for k in range(1, min(len(s), 4) + 1) for part in itertools.combinations(s, k)]
+        return {n for part in parts for n in (math.prod(part),) if n > 1}
 
 
 def refereed_bar(value: Array, reach: Array) -> Array:

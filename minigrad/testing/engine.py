@@ -164,9 +164,13 @@ class Examination(Bench):
             if slope.kink[k]:
                 low, high = slope.low[k], slope.high[k]
             low, high = sorted((low * scale, high * scale))
-            slack = self.allowed(analytic, low, 0.0)
+            # The sum may cancel, and is no better than its terms.
+            slack = self.allowed(sum(abs(float(t.A[r, j])) for t, j in kinks), low, 0.0)
             if not slope.jump[k] and not slope.outside[k] and not low - slack <= analytic <= high + slack:
-                what = "each is a slope of its entry, and together they are none of f: ties share the gradient"
+                what = (
+                    f"moved together these entries get {analytic:.6g}, and f has the slope {(low + high) / 2:.6g}: "
+                    "give the gradient to one of them, or share it"
+                )
                 self.findings.append(
                     Finding("wrong", where, analytic, (low + high) / 2, (high - low) / 2, (high - low) + slack, what)
                 )
@@ -229,16 +233,20 @@ class Examination(Bench):
         used = u != 0
         if not used.any():
             return self.rough(slope, int(np.argmax(slope.bad)), where, 0.0, 0.0, 0.0, 0.0)
+        beside = self.at_kinks(i, d, slope, where)
+        if beside is not None:
+            return beside
         numeric = total(u[used] * slope.value[used])
         bar = total(abs(u[used]) * slope.bar[used])
         most = float(np.max(abs(dx * d), initial=0.0)) or 1.0  # divided by: squares of 1e200 overflow
         terms = most * math.sqrt(total(np.square(dx * d / most)))
         allowed = self.allowed(analytic, numeric, bar) + self.rtol * self.rtol * terms
+        allowed += (self.options.atol or 0.0) * max(0.0, total(abs(d)) - 1)  # atol is meant for an entry
         if not abs(analytic - numeric) <= allowed:
             allowed += self.wobble(i, d, u, dx)
         what = {"analytic": analytic, "numeric": numeric, "error": bar, "allowed": allowed}
         if not abs(analytic - numeric) <= allowed:
-            reason = suspect(np.array([analytic]), np.array([numeric]), self.sizes())
+            reason = suspect(np.array([analytic]), np.array([numeric]), self.sizes(), known_factor=True)
             return Finding("wrong", where, **what, reason=reason)
         reach = total(abs(u) * np.where(np.isfinite(slope.reach), slope.reach, 0))
         steepest = float(np.max(abs(dx), initial=0.0)) * float(np.max(abs(d), initial=0.0))
@@ -247,6 +255,18 @@ class Examination(Bench):
                 return Finding("ok", where, **what)
             return Finding("inconclusive", where, **what, reason=self.advice())
         return Finding("ok", where, **what, reason=NEAR if slope.near[used].any() else "")
+
+    def at_kinks(self, i: int, d: Array, slope: Slope, where: str) -> Finding | None:
+        """The first result with a kink along d whose gradient is not between the slopes; some are tried."""
+        for k in np.flatnonzero(slope.kink & ~slope.jump & ~slope.outside)[:_COORDINATES]:
+            u = np.zeros(self.f0.size)
+            u[k] = 1.0
+            analytic = total(self.pull(u)[i] * d)
+            at = f"{where} -> {self.result_names()[k]}"
+            found = self.rough(slope, int(k), at, analytic, slope.low[k], slope.high[k], slope.value[k])
+            if not found.passed:
+                return found
+        return None
 
     def narrowed(self, i: int, d: Array, finding: Finding) -> Finding:
         """The entry that makes a direction wrong, found by halving the direction."""
@@ -271,8 +291,9 @@ class Examination(Bench):
         found = self.compare(i, unit(x, j), f"{name}{[int(v) for v in j]}")
         if found.verdict != "wrong":
             return found if found.verdict == "kink" else finding
-        reason = self.common_factor(i, d, found) or f"{found.reason}, here and perhaps nowhere else"
-        return replace(found, reason=f"{reason}; found {finding.where.removeprefix(name).strip()}")
+        reason = self.common_factor(i, d, found) or found.reason
+        seen = f"found {finding.where.removeprefix(name).strip()}"
+        return replace(found, reason=f"{reason}; {seen}" if reason else f"it is off here; {seen}")
 
     def common_factor(self, i: int, d: Array, found: Finding) -> str:
         """The mistake, if the gradients along other directions are off by the same factor as the one found."""
@@ -293,7 +314,7 @@ class Examination(Bench):
             there = [found[i] for found in beside if i in found]
             wrong = [f for f in there if f.verdict == "wrong"]
             if wrong and self.options.elsewhere:
-                reason = f"{wrong[0].reason}; right at the inputs given, by a symmetry or by chance"
+                reason = "right at the inputs given, by a symmetry or by chance, and wrong at others nearby"
                 self.findings.append(replace(wrong[0], reason=reason))
             elif self.options.vacuous and self.is_zero(i) and all(_is_zero(f) for f in there):
                 self.findings.append(Finding("vacuous", name, 0.0, 0.0, 0.0, 0.0, self.vacuity(i)))
@@ -302,7 +323,7 @@ class Examination(Bench):
         """For two draws of inputs nearby, where f can take them, a finding for each input."""
         before = self.problem.inputs, self.wide, self.f0, self.noise
         found = []
-        for _ in range(2 if any(map(self.is_zero, checked)) else 1):
+        for _ in range(2 if self.found("kink") or any(map(self.is_zero, checked)) else 1):
             try:
                 self.problem.inputs = [self.jittered(x) for x in before[0]]
                 self.wide = [x.astype(np.float64) for x in self.problem.inputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -231,7 +232,7 @@ class _LayerProblem(ArrayProblem):
         outs, several = self.results(self.call(*self.arguments([x.copy() for x in self.inputs])))
         with Frozen([self.layer]) as frozen:
             try:
-                grads = self.back(_given([np.ones_like(out, dtype=float) for out in outs], several))
+                grads = self.backward([np.ones_like(out, dtype=float) for out in outs], several)
             except Exception as error:
                 shapes = ", ".join(str(out.shape) for out in outs)
                 error.add_note(f"in backward of {self.title}, called with dout of shape {shapes} after forward")
@@ -267,6 +268,17 @@ class _LayerProblem(ArrayProblem):
     def forward(self, arrays: list[Array]) -> list[Array]:
         return self.results(self.call(*self.arguments(arrays)))[0]
 
+    def backward(self, douts: Sequence[Array], several: bool) -> Any:
+        """The layer's backward, with dout as it expects it: a number where forward gave one, several one by one."""
+        given = [dout if dout.ndim else dout[()] for dout in douts]
+        if not several:
+            return self.back(given[0])
+        try:
+            wanted = len(inspect.signature(self.back).parameters)
+        except (TypeError, ValueError):
+            wanted = 1
+        return self.back(*given) if wanted == len(given) > 1 else self.back(tuple(given))
+
     def pull(self, arrays: list[Array], douts: list[Array]) -> tuple[list[Array], list[Array]]:
         return self.pulled(arrays, douts)
 
@@ -282,7 +294,7 @@ class _LayerProblem(ArrayProblem):
             marks[dp] = np.zeros_like(getattr(self.layer, p))
             if isinstance(getattr(self.layer, dp, None), np.ndarray):
                 setattr(self.layer, dp, marks[dp])
-        grads = self.back(_given(douts, several))
+        grads = self.backward(douts, several)
         parts = list(grads) if isinstance(grads, (tuple, list)) else [grads]
         found = [np.asarray(parts[k]) for k in self.positions]
         for dp in self.params.values():
@@ -324,19 +336,37 @@ class _LayerProblem(ArrayProblem):
         quick = replace(options, fast_mode=True, directions=1, vacuous=False)
         other = copy.copy(self)
         n = len(self.checked)
-        other.inputs = [(0.75 * np.roll(x, 1)).astype(x.dtype) for x in self.inputs[:n]] + self.inputs[n:]
+        rng = np.random.default_rng(options.seed)
 
-        def wrong() -> list[Finding]:
-            try:
-                return [f for f in examine(other, quick)[0] if f.verdict == "wrong"]
-            except (ArithmeticError, ValueError, IndexError):
-                return []  # not inputs that the layer can take
+        def drawn(x: Array) -> Array:
+            size = float(np.max(abs(x), initial=0.0)) or 1.0
+            return np.asarray(size * rng.uniform(-1, 1, x.shape)).astype(x.dtype)
 
-        found = wrong()
+        def jittered(x: Array) -> Array:
+            size = np.where(x == 0, float(np.max(abs(x), initial=0.0)) or 1.0, abs(x.astype(float)))
+            return np.asarray(x + size * rng.uniform(-0.25, 0.25, x.shape)).astype(x.dtype)
+
+        # Others of both signs; or, for a layer that does not take those, the same ones in other places.
+        params = [jittered(x) for x in self.inputs[n:]]
+        draws = [[drawn(x) for x in self.inputs[:n]], [(0.75 * np.roll(x, 1)).astype(x.dtype) for x in self.inputs[:n]]]
+
+        def wrong(*, afresh: bool) -> list[Finding]:
+            for draw in draws:
+                if afresh:
+                    self.as_before()
+                other.inputs = draw + params
+                try:
+                    findings = [f for f in examine(other, quick)[0] if f.verdict == "wrong"]
+                except (ArithmeticError, ValueError, IndexError):
+                    continue  # not inputs that the layer can take
+                if findings:
+                    return findings
+            return []
+
+        found = wrong(afresh=False)
         if not found:
             return
-        self.as_before()
-        if wrong():
+        if wrong(afresh=True):
             reason = f"right at the inputs given, wrong at others: {found[0].reason}"
         else:
             reason = "state is shared between calls: backward uses what an earlier forward left; set it in each forward"
@@ -352,7 +382,7 @@ class _LayerProblem(ArrayProblem):
                 outs, several = self.results(self.call(*self.arguments([x.copy() for x in self.inputs])))
                 if not left:
                     douts = [rng.uniform(0.5, 1.5, out.shape).astype(out.dtype) for out in outs]
-                self.back(_given([dout.copy() for dout in douts], several))
+                self.backward([dout.copy() for dout in douts], several)
                 left.append({p: np.array(getattr(self.layer, dp, 0.0)) for p, dp in self.params.items()})
         for p, dp in self.params.items():
             if not np.array_equal(left[0][p], left[1][p], equal_nan=True):
@@ -395,11 +425,6 @@ def _name(finding: Finding) -> str:
     """The input or parameter that a finding is about: inputs[0] of inputs[0][1, 2] -> f[0]."""
     head = finding.where.split(" ")[0]
     return "]".join(head.split("]")[:1]) + "]" if head.startswith("inputs[") else head.split("[")[0]
-
-
-def _given(douts: Sequence[Array], several: bool) -> Any:
-    """dout as a layer expects it: a number where forward gave one."""
-    return tuple(douts) if several else douts[0] if douts[0].ndim else douts[0][()]
 
 
 class _Kept:

@@ -80,6 +80,8 @@ def _merged(a: Slope, b: Slope) -> Slope:
     # A kink seen from afar is none if a nearer look finds a slope there; and the slope seen from afar is then wrong.
     # A jump shows at any step that moves x: only where the nearer slope is a sharp one was it a steep stretch.
     sure = np.isfinite(b.bar) & (~a.jump | (b.bar <= _SHARP * np.maximum(abs(b.value), a.reach)))
+    # So is a kink only where the nearer slope tells its two sides apart.
+    sure &= ~a.kink | ~(b.bar > 0.1 * (a.high - a.low))
     gone: Array = np.asarray((a.kink | a.jump) & ~b.bad & sure)
     take = gone | (~a.bad & ~b.bad & (b.bar < a.bar)) | (a.outside & ~b.outside) | (~a.bad & (b.kink | b.jump))
 

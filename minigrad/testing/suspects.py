@@ -24,11 +24,13 @@ def suspect(
     wrong: int | None = None,
     of: int | None = None,
     only_factor: bool = False,
+    known_factor: bool = False,
 ) -> str:
     """What may have gone wrong, in a few words; empty where nothing is recognised and only_factor is asked for.
 
     analytic, numeric: derivatives by the rule and by differences, of one shape. sizes: lengths by which it may be
-        divided, or not. wrong, of: how many of how many entries are off.
+        divided, or not. wrong, of: how many of how many entries are off. known_factor: name a factor only if it is
+        one that people forget, since of a single pair any number is one.
 
     >>> suspect(np.array([2.0, 4.0]), np.array([0.5, 1.0]), {4})
     'it is 4 times too large: a division by 4 is missing'
@@ -52,8 +54,8 @@ def suspect(
         if alike and not mostly_right:
             # Of entries that are right but for a few digits, the one that is off most.
             worst = float(ratios[np.argmax(abs(ratios - 1))])
-            return _factor(worst if abs(ratio - 1) <= _ALIKE else ratio, sizes)
-    if only_factor:
+            return _factor(worst if abs(ratio - 1) <= _ALIKE else ratio, sizes, known_factor)
+    if only_factor or known_factor:
         return ""
     offset = a - n
     if a.size > 2 and np.ptp(offset) <= _ALIKE * np.max(abs(offset)):
@@ -65,7 +67,7 @@ def suspect(
     return "it differs in no simple way: compare the rule with the formula, term by term"
 
 
-def _factor(ratio: float, sizes: Collection[int]) -> str:
+def _factor(ratio: float, sizes: Collection[int], known: bool) -> str:
     if abs(ratio + 1) <= _ALIKE:
         return "the sign is wrong"
     for n in sorted(sizes):
@@ -73,6 +75,8 @@ def _factor(ratio: float, sizes: Collection[int]) -> str:
             return f"it is {n} times too large: a division by {n} is missing"
         if abs(ratio * n - 1) <= _ALIKE:
             return f"it is {n} times too small: it is divided by {n} once too often"
+    if known and not any(abs(ratio * n - round(ratio * n)) <= _ALIKE * n for n in (1, 2)):
+        return ""
     if abs(ratio - 1) <= _ALIKE:
         return f"it is off by a relative {abs(ratio - 1):.1g}: a constant is not exact, or digits cancel"
     return f"it is {ratio:.6g} times what it should be"
