@@ -35,8 +35,6 @@ _UNEVEN = (1.0, 1.7, 2.9, 4.3, 6.1, 7.7)
 RESOLVED = 0.1
 # ...or, being nearly 0, below this part of the largest derivative of the same entry of the result.
 NEGLIGIBLE = 1e-6
-
-
 # A referee computes with numbers of Python, some 1000 times slower: no more values than this.
 _PRECISE = 256
 
@@ -90,7 +88,7 @@ class Bench:
             return np.full(self.f0.size, np.nan)
         if any(not same(x, c) for x, c in zip(arrays, copies, strict=True)):
             self.writes = True
-            self.aliasing("f wrote into its input: work on a copy, x = x.copy()")
+            self.aliasing("f", "f wrote into its input: work on a copy, x = x.copy()")
         shapes = [out.shape for out in outs]
         if first and not shapes:
             raise DTypeError(
@@ -121,7 +119,7 @@ class Bench:
         try:
             outs, grads = self.problem.pull(copies, douts)
         except InPlaceError as error:
-            self.aliasing(str(error))
+            self.aliasing("backward", str(error))
             raise Stop from error
         except GradientError as error:
             self.findings.append(Finding("wrong", "backward", reason=str(error)))
@@ -129,9 +127,11 @@ class Bench:
         if arrays is None:
             self.compare_values(outs)
         if any(not same(x, c) for x, c in zip(inputs, copies, strict=True)):
-            self.aliasing("the rule wrote into an input of f: work on a copy of it")
+            self.aliasing("backward", "the rule wrote into an input of f: work on a copy of it")
         if any(not same(x.astype(c.dtype), c) for x, c in zip(given, douts, strict=True)):
-            self.aliasing("the rule wrote into dout, the gradient that came in: write dx = dout.copy() first")
+            self.aliasing(
+                "backward", "the rule wrote into dout, the gradient that came in: write dx = dout.copy() first"
+            )
         for name, x, g in zip(self.problem.names, inputs, grads, strict=True):
             if g.shape != x.shape:
                 reason = f"the gradient has shape {g.shape}, and {name} {x.shape}{_reshaped(g.shape, x.shape)}"
@@ -165,10 +165,8 @@ class Bench:
             names += [f"{head}{list(index) if index else ''}" for index in np.ndindex(shape)]
         return names
 
-    def aliasing(self, reason: str) -> None:
-        self.add_once(
-            Finding("aliasing", "backward" if "rule" in reason or "backward" in reason else "f", reason=reason)
-        )
+    def aliasing(self, where: str, reason: str) -> None:
+        self.add_once(Finding("aliasing", where, reason=reason))
 
     def found(self, *verdicts: str) -> bool:
         return any(f.verdict in verdicts for f in self.findings)

@@ -19,7 +19,7 @@ from minigrad.ops.reduce import Reduction
 from minigrad.tensor import Tensor, from_numpy
 from minigrad.testing.gradcheck import gradcheck
 from minigrad.testing.mutations import op_class
-from minigrad.testing.report import Finding, GradcheckReport, allowed_verdicts, finish
+from minigrad.testing.report import UNDECIDED, Finding, GradcheckReport, allowed_verdicts, finish
 
 if TYPE_CHECKING:
     from minigrad.testing.calls import Call
@@ -29,8 +29,6 @@ __all__ = ["check_op", "expected"]
 Array = NDArray[Any]
 
 EPS = {"float16": 1e-3, "float32": 1.2e-7, "float64": 2.3e-16}
-# Verdicts that a drawn call may have without speaking against the op; of all calls they may not be.
-_UNDECIDED = ("vacuous", "inconclusive")
 
 
 def check_op(
@@ -87,7 +85,7 @@ def check_op(
         counted: list[tuple[str, str]] = []
         for name, stage in list(stages.items()):
             for finding in stage(call, LAYOUTS[layout]):
-                if finding.passed or finding.verdict in _UNDECIDED:
+                if finding.passed or finding.verdict in UNDECIDED:
                     counted.append((finding.where, finding.verdict))
                 elif finding.verdict not in allowed:
                     refused[:] = [replace(finding, where=f"{finding.where} of {_short(call)}")]
@@ -203,11 +201,11 @@ def _gradient(call: Call, order: int, seed: int) -> Iterator[Finding]:
     if not any(map(_is_float, call.arrays)):
         return
     where = "gradient" if order == 1 else f"gradient of order {order}"
-    report = gradcheck(call, call.arrays, order=order, seed=seed, allow=_UNDECIDED)
+    report = gradcheck(call, call.arrays, order=order, seed=seed, allow=tuple(UNDECIDED))
     mine = [f for f in report.findings if f.where.startswith("order ") == (order > 1)]
     report = GradcheckReport(tuple(mine or report.findings))
     worst = next((f for f in report.findings if f.verdict == report.verdict), None)
-    if worst is None or worst.passed or worst.verdict in _UNDECIDED:
+    if worst is None or worst.passed or worst.verdict in UNDECIDED:
         told = any(f.passed and (f.analytic or f.verdict == "kink") for f in report.findings)
         yield Finding("ok" if told or worst is None else worst.verdict, where)
     else:
@@ -290,7 +288,7 @@ def _summary(counts: Counter[tuple[str, str]]) -> Iterator[Finding]:
         mine = {verdict: n for (key, verdict), n in counts.items() if key == where}
         total = sum(mine.values())
         sure = mine.get("ok", 0)
-        undecided = max((v for v in _UNDECIDED if v in mine), key=lambda v: mine[v], default="ok")
+        undecided = max((v for v in sorted(UNDECIDED) if v in mine), key=lambda v: mine[v], default="ok")
         # A derivative of second order may well be 0 all over: that of a linear op is.
         empty = sure == 0 and not (where.startswith("gradient of") and undecided == "vacuous")
         yield Finding(undecided if empty else "ok", where, reason=f"in {sure} of {total} calls" if empty else "")

@@ -108,7 +108,8 @@ def _of_ones(of: Planted, op: Op, dout: Any, saved: tuple[Any, ...]) -> list[Any
 
 def _stale(of: Planted, op: Op, dout: Any, saved: tuple[Any, ...]) -> list[Any]:
     grads = of.gradients(op, dout, saved)
-    key = (op, isinstance(dout, Tensor), tuple(None if g is None else g.shape for g in grads))
+    # Not the op itself, whose fields may be index arrays without a hash.
+    key = (isinstance(dout, Tensor), tuple(None if g is None else g.shape for g in grads))
     before, of.before[key] = of.before.get(key, grads), grads
     return list(before)
 

@@ -8,14 +8,11 @@ from typing import Any
 
 from minigrad.errors import ArgumentError, DTypeError, describe
 from minigrad.testing.gradcheck import gradcheck
-from minigrad.testing.report import GradcheckReport
+from minigrad.testing.report import UNDECIDED, GradcheckReport
 
 __all__ = ["gradient_property"]
 
 Test = Callable[[], None]
-
-# Of one drawn input among many these say nothing.
-UNDECIDED = {"vacuous", "inconclusive"}
 
 
 def gradient_property(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from minigrad.errors import ArgumentError, GradientError
 
-__all__ = ["VERDICTS", "Finding", "GradcheckReport", "allowed_verdicts", "finish", "made"]
+__all__ = ["UNDECIDED", "VERDICTS", "Finding", "GradcheckReport", "allowed_verdicts", "finish", "made"]
 
 R = TypeVar("R", bound="GradcheckReport")
 
@@ -31,6 +31,8 @@ VERDICTS = {
     "ok": "backward is the derivative, as far as both can be computed",
 }
 _PASSES = {"ok", "kink"}
+# Of one drawn call among many these say nothing; of all of them they may not be.
+UNDECIDED = frozenset({"vacuous", "inconclusive"})
 _SHOWN = 8
 
 

@@ -232,8 +232,9 @@ def matmul_operands(
     Raises InvalidArgument as `arrays` does.
 
     >>> from hypothesis import find
-    >>> find(matmul_operands(), lambda xs: xs[0] @ xs[1] > 1 if xs[0].ndim == xs[1].ndim == 1 else False)
-    (array([1.]), array([2.]))
+    >>> x, y = find(matmul_operands(vectors=False), lambda xs: xs[0].shape[-1] > 1)
+    >>> x.shape[-1] == y.shape[-2] > 1
+    True
     """
     check_count("matmul_operands", "max_batch_dims", max_batch_dims, 0)
     check_range("matmul_operands", "side", min_side, max_side)
