@@ -36,8 +36,8 @@ sign trunc` are also functions of minigrad.
 MADE = """
 ## Made of other ops
 
-`split` of `getitem`, `ravel` of `reshape`, `dot` of `multiply`, `matmul` or `tensordot`; and the twins of the fused
-ops in `minigrad.unfused`, of exp, add, multiply, divide, log, sum and max.
+`split` of `getitem`, `ravel` of `reshape`, `conv1d` of `conv2d`, `dot` of `multiply`, `matmul` or `tensordot`; and
+the twins of the fused ops in `minigrad.unfused`, of exp, add, multiply, divide, log, sum and max.
 """
 
 

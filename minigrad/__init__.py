@@ -7,10 +7,15 @@
 array([0.19661193, 0.10499359])
 """
 
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from minigrad import errors, func, ops, unfused
 from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad
 from minigrad.errors import (
     ArgumentError,
+    CheckpointError,
     DTypeError,
     GradientError,
     GraphError,
@@ -19,22 +24,43 @@ from minigrad.errors import (
     MinigradError,
     ShapeError,
 )
+from minigrad.io import load, save
 from minigrad.op import Op
-from minigrad.ops.constant import *  # family by family: type checkers follow that
+from minigrad.ops.activation import *  # family by family: type checkers follow that
+from minigrad.ops.attention import *
+from minigrad.ops.constant import *
+from minigrad.ops.conv import *
 from minigrad.ops.elementwise import *
 from minigrad.ops.fused import *
 from minigrad.ops.index import *
 from minigrad.ops.linalg import *
 from minigrad.ops.loss import *
+from minigrad.ops.normalization import *
+from minigrad.ops.pooling import *
+from minigrad.ops.recurrent import *
 from minigrad.ops.reduce import *
 from minigrad.ops.shape import *
+from minigrad.random import default_generator, get_rng_state, manual_seed, set_rng_state
 from minigrad.tensor import Tensor, from_numpy
 
 __version__ = "0.1.0"
 
+_PARTS = ("book", "data", "nn", "optim", "testing", "train")
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for one that this finds
+
+    def __getattr__(name: str) -> ModuleType:
+        """A part of the package that `import minigrad` leaves out, imported when it is first asked for."""
+        if name in _PARTS:
+            return import_module(f"minigrad.{name}")
+        raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+
+
 __all__ = [
     *ops.__all__,
     "ArgumentError",
+    "CheckpointError",
     "DTypeError",
     "GradientError",
     "GraphError",
@@ -44,12 +70,18 @@ __all__ = [
     "Op",
     "ShapeError",
     "Tensor",
+    "default_generator",
     "enable_grad",
     "errors",
     "from_numpy",
     "func",
+    "get_rng_state",
     "grad",
     "is_grad_enabled",
+    "load",
+    "manual_seed",
     "no_grad",
+    "save",
+    "set_rng_state",
     "unfused",
 ]

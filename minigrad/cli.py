@@ -109,14 +109,14 @@ def _parser(argv: Sequence[str]) -> tuple[_Parser, dict[str, _Parser]]:
 
 def _train_defaults() -> dict[str, Any]:
     """The defaults of train() itself, so that they stand in one place."""
-    from minigrad.train import train
+    from minigrad.train.digits import train
 
     defaults = {key: p.default for key, p in inspect.signature(train).parameters.items() if key != "out"}
     return {**defaults, "hidden": ",".join(map(str, defaults["hidden"]))}
 
 
 def _train(args: argparse.Namespace) -> int:
-    from minigrad.train import train
+    from minigrad.train.digits import train
 
     options = vars(args)
     del options["command"]

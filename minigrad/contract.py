@@ -21,6 +21,7 @@ __all__ = [
     "Case",
     "Domain",
     "broadcast_clash",
+    "check_labels",
     "contract_clash",
     "native",
     "numbers",
@@ -85,6 +86,33 @@ def numbers(function: str, data: Any, dtype: DTypeLike | None, *, copy: bool) ->
             "convert them first, for example np.array(data, dtype=float)",
         )
     return native(array)
+
+
+def check_labels(
+    where: str, labels: Array, classes: int, ignore_index: int | None = None, fix: str = "count classes from 0"
+) -> None:
+    """That labels are class numbers from 0 to classes - 1, or ignore_index; where: function and argument.
+
+    Raises DTypeError for what are no integers, LabelError that lists the first bad positions.
+    """
+    if labels.dtype.kind not in "iu":
+        raise DTypeError(where, f"class numbers of dtype {labels.dtype}", "integers", "write labels.astype(int)")
+    # Read as unsigned, a negative number is a large one: one pass in place of two.
+    if np.maximum.reduce(labels.astype(np.uint64), axis=None, initial=0) < classes:
+        return
+    bad = (labels < 0) | (labels >= classes)
+    if ignore_index is not None:
+        bad &= labels != ignore_index
+    if bad.any():
+        at = np.argwhere(bad)
+        name = where.split(": ")[-1]
+        shown = ", ".join(f"{name}{i.tolist() if i.size else ''} = {labels[tuple(i)]}" for i in at[:3])
+        raise LabelError(
+            where,
+            f"{shown}{f' and {len(at) - 3} more' if len(at) > 3 else ''} for {classes} classes",
+            f"class numbers from 0 to {classes - 1}",
+            fix,
+        )
 
 
 def native(array: Array) -> Array:

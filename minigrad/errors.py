@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = [
     "ArgumentError",
+    "CheckpointError",
     "DTypeError",
     "GradientError",
     "GraphError",
@@ -64,6 +65,10 @@ class GradientError(MinigradError, ValueError):
 
 class GraphError(MinigradError, RuntimeError):
     """A walk that cannot be made: no graph, a released graph, a gradient that is missing."""
+
+
+class CheckpointError(MinigradError, ValueError):
+    """A file that is damaged, hostile, or not what its name says; or one that cannot be written."""
 
 
 class InPlaceError(GraphError):

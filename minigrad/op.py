@@ -337,7 +337,7 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
     lines = [f"def call({', '.join(filter(None, [head, *args]))}):"]
     for x in args:
         version = x in guarded or x == shared
-        lines += [f"    if type({x}) is _Tensor:", f"        {x}__data = {x}._data; {x}__node = {x}._node"]
+        lines += [f"    if isinstance({x}, _Tensor):", f"        {x}__data = {x}._data; {x}__node = {x}._node"]
         if version:  # memory of no recorded result, that somebody may yet write into: let it be seen
             lines += [
                 f"        {x}__version = {x}._version",

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import cli, data, train
+from minigrad import cli, data
 from minigrad.book import numbers
 from minigrad.errors import ArgumentError, DTypeError, GradientError, LabelError, ShapeError
+from minigrad.train import digits as train
 
 SMALL = ["--epochs", "2", "--hidden", "16"]
 LINE = re.compile(r"epoch +(\d+)/(\d+)  loss +(\d+\.\d{4})  accuracy (\d\.\d{4})  test (\d\.\d{4})")
@@ -85,8 +86,8 @@ def test_split_refuses(t: Any, test: float, error: type[Exception]) -> None:
     ("t", "error", "got"),
     [
         ([0.0, 1.0], DTypeError, "float64"),
-        ([0, 3], LabelError, "3 at position 1"),
-        ([-1], LabelError, "-1 at position 0"),
+        ([0, 3], LabelError, "t[1] = 3"),
+        ([-1], LabelError, "t[0] = -1"),
     ],
 )
 def test_one_hot_refuses(t: Any, error: type[Exception], got: str) -> None:

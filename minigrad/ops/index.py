@@ -1,4 +1,4 @@
-"""Ops that select: x[index], its transpose, x[index] = value, take_along_axis."""
+"""Ops that select: x[index], its transpose, x[index] = value, take_along_axis, embedding."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.contract import Case, write
-from minigrad.errors import DTypeError, LabelError, describe
+from minigrad.contract import Case, numbers, write
+from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
 from minigrad.op import Op
+from minigrad.ops.kernels import masked
 from minigrad.tape import unbroadcast
 from minigrad.tensor import Tensor, TensorLike, plain
 
-__all__ = ["getitem", "scatter", "setitem", "take_along_axis"]
+__all__ = ["embedding", "getitem", "scatter", "setitem", "take_along_axis"]
 
 
 def _is_basic(index: Any) -> bool:
@@ -111,6 +112,8 @@ class Scatter(Op):
         out = np.zeros(self.shape, np.asarray(x).dtype)
         if _is_basic(self.index):
             out[self.index] = x
+        elif isinstance(self.index, np.ndarray) and self.index.dtype.kind in "iu" and out.ndim > 1:
+            _add_rows(out, self.index, np.asarray(x))
         else:
             np.add.at(out, self.index, x)
         return out
@@ -122,6 +125,17 @@ class Scatter(Op):
 @Scatter.public()
 def scatter(x: TensorLike, index: Any, shape: tuple[int, ...]) -> Tensor:
     return Scatter(_fixed(index), tuple(shape))(x)
+
+
+def _add_rows(out: Any, index: Any, rows: Any) -> None:
+    """out[index] += rows, where index may name a row several times.
+
+    add.at has a fast path for one axis alone: 4 times faster for 2048 rows of 64 than along the first of two, and as
+    fast as sorting the rows and adding up stretches of them, or faster.
+    """
+    width = int(np.prod(out.shape[1:]))
+    starts = index.reshape(-1, 1).astype(np.int64) * width  # of a negative index, counted from the end as well
+    np.add.at(out.reshape(-1), (starts + np.arange(width)).reshape(-1), rows.reshape(-1))
 
 
 def scatter_of(dout: Any, index: Any, shape: tuple[int, ...]) -> Any:
@@ -246,3 +260,77 @@ def take_along_axis(x: TensorLike, indices: Any, axis: int | None = -1) -> Tenso
             "take_along_axis: indices", describe(places), "integers", "write indices.astype(int), or use np.argsort"
         )
     return TakeAlongAxis(_fixed(places), axis)(x)
+
+
+class Embedding(Op):
+    """out = weight[indices], a row for each index
+
+    weight: (n, d) floats. indices: integers of any shape, from 0 to n - 1; out: (*indices.shape, d).
+    padding_idx: a row whose gradient is 0. Rows that are named several times get the sum of their gradients.
+    Raises LabelError for indices out of range, also negative ones, DTypeError for indices that are no integers.
+
+    >>> embedding(Tensor([[0.0, 0.5], [1.0, 1.5], [2.0, 2.5]]), [2, 0])
+    Tensor([[2. , 2.5],
+            [0. , 0.5]], dtype=float64)
+    """
+
+    padding_idx: int | None = None
+    cases = (
+        Case((4, 2), indices=np.array([3, 0, 3])),
+        Case((3, 2), indices=np.array([[0, 1], [1, 1]])),
+        Case((3, 2), indices=np.array([0, 2, 2]), padding_idx=1),
+        Case((2, 3), indices=np.array(1)),
+        Case((2, 3), indices=np.zeros((0, 2), int)),
+    )
+
+    @staticmethod
+    def reference(x: Any, indices: Any, padding_idx: int | None = None) -> Any:
+        rows = x.tolist()
+        return np.array([rows[i] for i in indices.reshape(-1).tolist()]).reshape(*indices.shape, x.shape[1])
+
+    def check(self, weight: Any, indices: Any) -> None:
+        """The indices: within the rows."""
+        n = len(weight)
+        # Read as unsigned, a negative number is a large one: one pass in place of two.
+        if np.maximum.reduce(indices.astype(np.uint64), axis=None, initial=0) < max(n, 1) and (n or not indices.size):
+            return
+        bad = np.argwhere((indices < 0) | (indices >= n)).tolist()
+        shown = ", ".join(f"indices{i} = {indices[tuple(i)]}" for i in bad[:3])
+        raise LabelError(
+            f"{self.name}: indices",
+            f"{shown}{f' and {len(bad) - 3} more' if len(bad) > 3 else ''} for {n} rows",
+            f"row numbers from 0 to {n - 1}",
+            f"make weight of {max(int(indices.max()) + 1, n + 1)} rows, or look at what numbers the indices"
+            if indices.min() >= 0
+            else "count rows from 0, and give padding a row of its own: padding_idx=",
+        )
+
+    def forward(self, weight: Any, indices: Any) -> Any:
+        return np.take(weight, indices, axis=0)
+
+    def backward(self, dout: Any, indices: Any, weight_shape: Any) -> Any:
+        if self.padding_idx is not None:
+            dout = masked(dout, (indices != self.padding_idx)[..., None])
+        return scatter_of(dout, indices, weight_shape), None
+
+
+@Embedding.public()
+def embedding(weight: TensorLike, indices: Any, padding_idx: int | None = None) -> Tensor:
+    table = weight if isinstance(weight, Tensor) else numbers("embedding: weight", weight, None, copy=False)
+    if table.ndim != 2:
+        raise ShapeError("embedding: weight", f"weight is {describe(table)}", "(rows, width)", "give it two axes")
+    places = numbers("embedding: indices", plain(indices), None, copy=True)  # the caller may change them
+    if places.dtype.kind not in "iu" and places.size:
+        raise DTypeError(
+            "embedding: indices", describe(places), "integers", "write indices.astype(int), or swap the arguments"
+        )
+    if padding_idx is not None:
+        if not isinstance(padding_idx, (int, np.integer)) or not -len(table) <= padding_idx < len(table):
+            raise ArgumentError(
+                "embedding: padding_idx",
+                f"padding_idx={padding_idx!r} for {len(table)} rows",
+                "the number of one of them",
+                "leave it out if no row is padding",
+            )
+        padding_idx = int(padding_idx) % len(table)
+    return Embedding(padding_idx)(weight, places.astype(np.int64, copy=False))

@@ -18,7 +18,7 @@ from minigrad.ops.reduce import Reduction, fixed_axis
 from minigrad.tape import unbroadcast
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
-__all__ = ["dot", "einsum", "matmul", "norm", "outer", "tensordot", "trace"]
+__all__ = ["dot", "einsum", "linear", "matmul", "norm", "outer", "tensordot", "trace"]
 
 
 class Matmul(Op):
@@ -69,6 +69,54 @@ def matmul(x: TensorLike, y: TensorLike) -> Tensor:
 
 
 _matmul = Matmul()
+
+
+class Linear(Op):
+    """out = x @ W.T + b: the book's Affine in one node, with W stored as PyTorch stores it
+
+    x: (..., k). W: (m, k). b: (m,), or 0.0 for none; out: (..., m).
+    Raises ShapeError where k or m differ. Source: Deep Learning from Scratch, section 5.6.2.
+
+    >>> linear(Tensor([[1.0, 2.0]]), Tensor([[3.0, 4.0]]), Tensor([0.5]))
+    Tensor([[11.5]], dtype=float64)
+    """
+
+    signature = "(n?,k),(m,k),(m?)->(n?,m)"
+    cases = (
+        Case((2, 3), (4, 3), (4,)), Case((3,), (2, 3), (2,)), Case((2, 2, 3), (1, 3), (1,)), Case((2, 3), (4, 3)),
+        Case((0, 3), (2, 3), (2,)),
+    )  # fmt: skip
+
+    @staticmethod
+    def reference(x: Any, W: Any, b: Any = 0.0) -> Any:
+        return (x[..., None, :] * W).sum(axis=-1) + b
+
+    def forward(self, x: Any, W: Any, b: Any) -> Any:
+        if np.ndim(W) != 2 or np.ndim(b) > 1 or (np.ndim(b) and len(b) != len(W)):  # these might broadcast
+            raise ShapeError(
+                f"{self.name}: {'W' if np.ndim(W) != 2 else 'b'}",
+                f"x is {describe(x)}, W is {describe(W)}, b is {describe(b)}",
+                f"contract {self.signature}: W of two axes, b as long as W",
+                "store W as (outputs, inputs), and b as (outputs,)",
+            )
+        out = np.matmul(x, W.T)
+        return np.add(out, b, out=out) if out.dtype == np.result_type(out, b) else out + b
+
+    def backward(self, dout: Any, x: Any, W: Any, needs: Any) -> Any:
+        rows = dout if len(dout.shape) == 2 else np.reshape(dout, (-1, dout.shape[-1]))
+        return (
+            dout @ W if needs[0] else None,
+            rows.T @ (x if len(x.shape) == 2 else np.reshape(x, (-1, x.shape[-1]))) if needs[1] else None,
+            np.sum(rows, axis=0) if needs[2] else None,
+        )
+
+
+@Linear.public()
+def linear(x: TensorLike, W: TensorLike, b: TensorLike | None = None) -> Tensor:
+    return _linear(x, W, 0.0 if b is None else b)
+
+
+_linear = Linear()
 
 
 class Outer(Op):

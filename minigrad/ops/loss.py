@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minigrad.contract import Case, numbers
+from minigrad.contract import Case, check_labels, numbers
 from minigrad.dispatch import TABLE
-from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
+from minigrad.errors import ArgumentError, DTypeError, ShapeError, describe
 from minigrad.op import Op
 from minigrad.ops.fused import LogSoftmax, complement
 from minigrad.ops.kernels import (
@@ -90,21 +90,8 @@ class SoftmaxCrossEntropy(Op):
         where = f"{self.name}: labels"
         classes = logits.shape[1]
         if labels.ndim == 1:
-            # Read as unsigned, a negative number is a large one: one pass in place of two.
-            if self.ignore_index is None and np.maximum.reduce(labels.astype(np.uint64), initial=0) < classes:
-                return
-            bad = (labels < 0) | (labels >= classes)
-            if self.ignore_index is not None:
-                bad &= labels != self.ignore_index
-            if bad.any():
-                at = np.flatnonzero(bad)
-                shown = ", ".join(f"labels[{i}] = {labels[i]}" for i in at[:3])
-                raise LabelError(
-                    where,
-                    f"{shown}{f' and {len(at) - 3} more' if len(at) > 3 else ''} for {classes} classes",
-                    f"class numbers from 0 to {classes - 1}",
-                    "count classes from 0, or pass ignore_index= for samples that do not count",
-                )
+            fix = "count classes from 0, or pass ignore_index= for samples that do not count"
+            check_labels(where, labels, classes, self.ignore_index, fix)
             return
         tolerance = 1e-3 if labels.dtype.itemsize < 8 else 1e-6
         sums = labels.sum(axis=1)

@@ -57,10 +57,11 @@ class Call:
             args = [kwargs.pop(name) for name in before] + args
         elif self.op.variadic:
             args = [args]  # a sequence of arrays, as concatenate wants it
-        for name in list(parameters)[len(args) :]:  # by place, since NumPy's own names differ from ours
-            if name not in kwargs or parameters[name].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        for place, name in enumerate(parameters):  # by place, since NumPy's own names differ from ours
+            if name in kwargs and parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+                args.insert(place, kwargs.pop(name))  # between arrays too: layer_norm(x, normalized_shape, weight)
+            elif place >= len(args):
                 break
-            args.append(kwargs.pop(name))
         result = (function or public)(*args, **kwargs)
         return result
 

@@ -160,11 +160,11 @@ def expected(call: Call) -> Array | None:
     reference = op.reference
     if reference is None:
         return np.asarray(call(*call.arrays, function=op.answers[0])) if op.answers else None
+    parameters = call.kwargs if inspect.isclass(call.op) else {}
     if op.elementwise:
-        scalars = np.frompyfunc(lambda *v: reference(*[float(x) for x in v]), len(call.arrays), 1)
+        scalars = np.frompyfunc(lambda *v: reference(*[float(x) for x in v], **parameters), len(call.arrays), 1)
         return np.asarray(scalars(*call.arrays)).astype(float)
     if op.cases or not issubclass(op, Reduction):
-        parameters = call.kwargs if inspect.isclass(call.op) else {}
         return np.asarray(reference(*call.arrays, **parameters))
     (x,), axis = call.arrays, call.kwargs["axis"]
     axes = tuple(range(x.ndim)) if axis is None else tuple(a % x.ndim for a in np.atleast_1d(axis))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.random import default_generator, manual_seed
 from minigrad.tensor import Tensor
 
 __all__ = ["Frozen", "frozen_rng"]
@@ -22,9 +23,9 @@ _MOST_OBJECTS = 2000
 class Frozen:
     """The random states that a function can draw from, saved, to be put back for every call and in the end.
 
-    Those are NumPy's and Python's global ones, PyTorch's where it has been imported, and every generator that
-    can be reached from `roots`: from a function's closure, defaults and globals that it names, and from attributes,
-    lists and dicts of objects.
+    Those are NumPy's, Python's and minigrad's global ones, PyTorch's where it has been imported, and every generator
+    that can be reached from `roots`: from a function's closure, defaults and globals that it names, and from
+    attributes, lists and dicts of objects.
 
     >>> rng = np.random.default_rng(0)
     >>> frozen = Frozen([lambda: rng.normal()])
@@ -41,7 +42,7 @@ class Frozen:
         torch = sys.modules.get("torch")
         if torch is not None and hasattr(torch, "get_rng_state"):
             self._save(torch.get_rng_state, torch.set_rng_state)
-        for generator in _generators(roots):
+        for generator in _generators([*roots, default_generator()]):
             if isinstance(generator, random.Random):
                 self._save(generator.getstate, generator.setstate)
             elif isinstance(generator, np.random.RandomState):
@@ -53,6 +54,7 @@ class Frozen:
         if seed is not None:
             np.random.seed(seed)  # noqa: NPY002  # the global state is what f may draw from
             random.seed(seed)
+            manual_seed(seed)
             if torch is not None:
                 torch.manual_seed(seed)
             self._states = [(get, put, get()) for get, put, _ in self._states]
@@ -83,7 +85,9 @@ class Frozen:
 
 @contextmanager
 def frozen_rng(seed: int = 0, *roots: Any) -> Iterator[Frozen]:
-    """Within: the global random numbers of NumPy, Python and PyTorch start from seed; afterwards they go on as before.
+    """Within: the global random numbers start from seed; afterwards they go on as before.
+
+    Those of NumPy, Python, minigrad and PyTorch.
 
     roots: functions and objects whose own generators are put back too. Call `.reset()` on what it yields to draw
     the same numbers once more.

@@ -1,4 +1,4 @@
-"""Data to train on: the handwritten digits that come with the package, and what a data set is put through."""
+"""The handwritten digits that come with the package, and what a data set is put through."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
+from minigrad.contract import check_labels
+from minigrad.errors import ArgumentError, ShapeError, describe
 
 __all__ = ["load_digits", "one_hot", "split"]
 
@@ -22,14 +23,14 @@ def load_digits(*, normalize: bool = True, flatten: bool = True, one_hot_label: 
     x: images of 8 x 8 grey values, float64 in rows of 64; for flatten=False of shape (1797, 8, 8).
     normalize: values from 0 (paper) to 1 (ink), in steps of 1/16; otherwise uint8 from 0 to 16.
     t: int64 labels from 0 to 9, or with one_hot_label float64 rows of ten.
-    The arrays are the caller's own. Source and licence (CC BY 4.0): minigrad/digits.md.
+    The arrays are the caller's own. Source and licence (CC BY 4.0): minigrad/data/digits.md.
     Source: Deep Learning from Scratch, section 3.6.1, on other images.
 
     >>> x, t = load_digits()
     >>> x.shape, x.max(), t[:5]
     ((1797, 64), np.float64(1.0), array([0, 1, 2, 3, 4]))
     """
-    file = resources.files("minigrad") / "digits.npz"
+    file = resources.files("minigrad.data") / "digits.npz"
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         images, labels = arrays["images"], arrays["labels"]
     x = images.reshape(len(images), -1) if flatten else images
@@ -80,17 +81,7 @@ def one_hot(t: ArrayLike, classes: int) -> Array:
 
 def label_rows(where: str, t: Array, classes: int) -> Array:
     """one_hot, with errors in the name of the function and argument that the labels came in by."""
-    if t.dtype.kind not in "iu":
-        raise DTypeError(where, f"class numbers of dtype {t.dtype}", "integers", "write t.astype(int)")
-    bad = np.flatnonzero((t < 0) | (t >= classes))
-    if bad.size:
-        shown = ", ".join(f"{t.flat[i]} at position {i}" for i in bad[:3])
-        raise LabelError(
-            where,
-            f"{shown}{f' and {bad.size - 3} more' if bad.size > 3 else ''} for {classes} classes",
-            f"class numbers from 0 to {classes - 1}",
-            "count classes from 0",
-        )
+    check_labels(where, t, classes)
     out = np.zeros((*t.shape, classes))
     np.put_along_axis(out, t.astype(np.int64)[..., None], 1, -1)
     return out

@@ -1,7 +1,4 @@
-"""The fused ops written out in primitive ones: the graphs that the book draws.
-
-They are what the fused ops are checked against, and as accurate as the textbook's formula: not in the tails.
-"""
+"""Sigmoid, softmax, their logarithms and losses as the graphs that the book draws."""
 
 from __future__ import annotations
 

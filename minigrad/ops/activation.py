@@ -1,0 +1,278 @@
+"""Activation functions beside relu, sigmoid and tanh: the error function and what is made of it, silu, leaky_relu."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad.contract import AWAY_FROM_ZERO, Case
+from minigrad.dispatch import TABLE
+from minigrad.errors import ArgumentError, DTypeError, describe
+from minigrad.op import Unary
+from minigrad.ops.erf import erf_and_slope, erfc_and_slope, gelu_and_slope
+from minigrad.ops.kernels import floats, masked, sigmoid_and_slope, sigmoid_of
+from minigrad.tensor import Tensor, TensorLike, plain
+
+__all__ = ["erf", "erfc", "gelu", "leaky_relu", "silu"]
+
+
+class Erf(Unary):
+    """out = 2 / sqrt(pi) * the integral of exp(-t*t) from 0 to x, the error function
+
+    Accurate to 2 units in the last place in float64. Source: Shepherd and Laframboise, Mathematics of
+    Computation 36 (1981), as told in minigrad.ops.erf.
+
+    >>> erf(Tensor([0.0, 1.0]))
+    Tensor([0.        , 0.84270079], dtype=float64)
+    """
+
+    reference = math.erf
+    keeps = "slope"
+
+    def forward(self, x: Any) -> Any:
+        return erf_and_slope(x, slope=False)[0]
+
+    def forward_and_keep(self, x: Any) -> Any:
+        return erf_and_slope(x)
+
+    def slope(self, x: Any) -> Any:
+        """d(out)/dx = 2 / sqrt(pi) * exp(-x*x)."""
+        return 2 / math.sqrt(math.pi) * np.exp(-(x * x))
+
+    def backward(self, dout: Any, slope: Any) -> Any:
+        return dout * slope
+
+
+erf = Erf.simple()
+
+
+class Erfc(Unary):
+    """out = 1 - erf(x), with all its digits where erf(x) rounds to 1
+
+    Accurate to 3 units in the last place in float64. Source: as for erf.
+
+    >>> erfc(Tensor([0.0, 10.0]))
+    Tensor([1.00000000e+00, 2.08848758e-45], dtype=float64)
+    """
+
+    reference = math.erfc
+    keeps = "slope"
+
+    def forward(self, x: Any) -> Any:
+        return erfc_and_slope(x, slope=False)[0]
+
+    def forward_and_keep(self, x: Any) -> Any:
+        return erfc_and_slope(x)
+
+    def slope(self, x: Any) -> Any:
+        """d(out)/dx = -2 / sqrt(pi) * exp(-x*x)."""
+        return -2 / math.sqrt(math.pi) * np.exp(-(x * x))
+
+    def backward(self, dout: Any, slope: Any) -> Any:
+        return dout * slope
+
+
+erfc = Erfc.simple()
+
+_TANH_SCALE, _TANH_CUBE = math.sqrt(2 / math.pi), 0.044715
+_SATURATED = 64.0  # the sigmoid in gelu's approximation is 0 or 1 from 24 on, in every dtype
+
+
+class Gelu(Unary):
+    """out = x * Phi(x), Phi being the normal distribution function
+
+    approximate: "none", or "tanh" for x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 * x**3))) in place of it.
+    Raises ArgumentError for any other. Phi(x) = erfc(-x / sqrt(2)) / 2 keeps value and gradient accurate for
+    negative x, where 1 + erf is 0 from x = -8.3 on; the value at -inf is 0.
+    Source: Hendrycks and Gimpel, Gaussian error linear units, 2016.
+
+    >>> gelu(Tensor([1.0, -10.0]))
+    Tensor([ 8.41344746e-01, -7.61985302e-23], dtype=float64)
+    """
+
+    approximate: str = "none"
+    keeps = "slope"
+    cases = (Case((3,)), Case(()), Case((2, 3)), Case((2, 2), approximate="tanh"), Case((), approximate="tanh"))
+
+    @staticmethod
+    def reference(x: float, approximate: str = "none") -> float:
+        if approximate == "tanh":
+            return x / (1 + math.exp(-2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        return x * 0.5 * math.erfc(-x / math.sqrt(2))
+
+    def forward(self, x: Any) -> Any:
+        return gelu_and_slope(x, slope=False)[0] if self.approximate == "none" else _times_sigmoid(x, _logit(x)[0])
+
+    def forward_and_keep(self, x: Any) -> Any:
+        return gelu_and_slope(x) if self.approximate == "none" else _in_blocks(x, _gelu_by_tanh)
+
+    def slope(self, x: Any) -> Any:
+        """d(out)/dx = Phi(x) + x * exp(-x*x/2) / sqrt(2 pi); that of x * sigmoid(u) for the approximation."""
+        if self.approximate == "none":
+            phi = erfc_of(x * -math.sqrt(0.5)) * 0.5
+            return phi + x * np.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+        u, du = _logit(x)
+        s = sigmoid_of(u)
+        return s * (1 + _bounded(x) * du * sigmoid_of(-u))
+
+    def backward(self, dout: Any, slope: Any) -> Any:
+        return dout * slope
+
+
+def _gelu_by_tanh(x: Any) -> tuple[Any, Any]:
+    u, du = _logit(x)
+    s, slope = sigmoid_and_slope(u)
+    slope *= du
+    slope *= _bounded(x)
+    slope += s
+    s *= _above(x)
+    return s, slope
+
+
+def erfc_of(x: Any) -> Any:
+    """erfc for a rule, which sees an array or a Tensor."""
+    return erfc(x) if isinstance(x, Tensor) else erfc_and_slope(x, slope=False)[0]
+
+
+def _bounded(x: Any) -> Any:
+    """x between bounds beyond which nothing changes, so that no inf * 0 comes up."""
+    return TABLE["clip"](x, -_SATURATED, _SATURATED) if isinstance(x, Tensor) else np.clip(x, -_SATURATED, _SATURATED)
+
+
+@np.errstate(under="ignore")
+def _logit(x: Any) -> tuple[Any, Any]:
+    """u and du/dx of the approximation, where 1/2 * (1 + tanh(u/2)) = sigmoid(u)."""
+    x = _bounded(x)
+    squared = x * x
+    return (
+        2 * _TANH_SCALE * (x + _TANH_CUBE * squared * x),
+        2 * _TANH_SCALE * (1 + 3 * _TANH_CUBE * squared),
+    )
+
+
+def _finite(x: Any) -> Any:
+    """x with 0 for inf and -inf: it is multiplied by what goes to 0 faster."""
+    return masked(x, ~np.isinf(plain(x)))
+
+
+def _above(x: Any) -> Any:
+    """An array x with 0 for -inf alone."""
+    return masked(x, x != -np.inf)
+
+
+@np.errstate(under="ignore")
+def _times_sigmoid(x: Any, u: Any) -> Any:
+    """x * sigmoid(u) of arrays."""
+    return sigmoid_of(u) * _above(floats(x))
+
+
+# Entries worked on at a time, so that intermediate results stay in the cache.
+_BLOCK = 32768
+
+
+@np.errstate(under="ignore")
+def _in_blocks(x: Any, formula: Callable[[Any], tuple[Any, Any]]) -> tuple[Any, Any]:
+    """What formula gives for an array x, (out, slope), computed block by block."""
+    x = floats(x)
+    out, slope = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+    flat, outs, slopes = x.reshape(-1), out.reshape(-1), slope.reshape(-1)
+    for start in range(0, x.size, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        outs[part], slopes[part] = formula(flat[part])
+    return out, slope
+
+
+@Gelu.public()
+def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
+    op = _GELU.get(approximate) if isinstance(approximate, str) else None
+    if op is None:
+        raise ArgumentError(
+            "gelu: approximate", describe(approximate), '"none" or "tanh"', 'write approximate="none", or leave it out'
+        )
+    return op(x)
+
+
+_GELU = {name: Gelu(name) for name in ("none", "tanh")}
+
+
+class Silu(Unary):
+    """out = x * sigmoid(x), also called swish
+
+    The slope is sigmoid(x) * (1 + x * sigmoid(-x)), accurate in both tails; the value at -inf is 0.
+    Source: Elfwing, Uchibe and Doya, Sigmoid-weighted linear units, Neural Networks 107 (2018).
+
+    >>> silu(Tensor([1.0, -100.0]))
+    Tensor([ 7.31058579e-01, -3.72007598e-42], dtype=float64)
+    """
+
+    keeps = "slope"
+
+    @staticmethod
+    def reference(x: float) -> float:
+        return x / (1 + math.exp(-x))
+
+    def forward(self, x: Any) -> Any:
+        return _times_sigmoid(x, x)
+
+    def forward_and_keep(self, x: Any) -> Any:
+        return _in_blocks(x, _silu)
+
+    def slope(self, x: Any) -> Any:
+        """d(out)/dx = sigmoid(x) + x * sigmoid(x) * sigmoid(-x)."""
+        s = sigmoid_of(x)
+        return s + _finite(x) * s * sigmoid_of(-x)
+
+    def backward(self, dout: Any, slope: Any) -> Any:
+        return dout * slope
+
+
+silu = Silu.simple()
+
+
+def _silu(x: Any) -> tuple[Any, Any]:
+    s, slope = sigmoid_and_slope(x)
+    slope *= _finite(x)
+    slope += s
+    s *= _above(x)
+    return s, slope
+
+
+class LeakyRelu(Unary):
+    """out = x where x > 0, negative_slope * x elsewhere; the gradient at 0 is negative_slope, as in PyTorch
+
+    negative_slope: a number. Raises DTypeError for anything else. Source: Maas, Hannun and Ng, Rectifier
+    nonlinearities improve neural network acoustic models, 2013.
+
+    >>> leaky_relu(Tensor([-1.0, 2.0]))
+    Tensor([-0.01,  2.  ], dtype=float64)
+    """
+
+    negative_slope: float = 0.01
+    domain = AWAY_FROM_ZERO
+    cases = (Case((3,)), Case(()), Case((2, 3), negative_slope=0.25), Case((2, 2), negative_slope=1.5), Case((0, 2)))
+
+    @staticmethod
+    def reference(x: float, negative_slope: float = 0.01) -> float:
+        return x if x > 0 else negative_slope * x
+
+    def forward(self, x: Any) -> Any:
+        x = floats(x)
+        if self.negative_slope == 0:
+            return np.maximum(x, 0)
+        return (np.maximum if self.negative_slope <= 1 else np.minimum)(x, x * self.negative_slope)
+
+    def backward(self, dout: Any, x: Any) -> Any:
+        positive = plain(x) > 0
+        return masked(dout, positive) + masked(dout * self.negative_slope, ~positive)
+
+
+@LeakyRelu.public()
+def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
+    if not isinstance(negative_slope, (int, float, np.floating, np.integer)) or isinstance(negative_slope, bool):
+        raise DTypeError(
+            "leaky_relu: negative_slope", describe(negative_slope), "a number", "write negative_slope=0.01, for example"
+        )
+    return LeakyRelu(float(negative_slope))(x)
