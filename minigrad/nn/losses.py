@@ -1,0 +1,279 @@
+"""Losses as modules: loss(out, target), a single value unless reduction is "none".
+
+In the order of the book: squared error first, then cross-entropy, then their kin. No target is ever broadcast.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from minigrad import (
+    ArgumentError,
+    ShapeError,
+    Tensor,
+    absolute,
+    exp,
+    log,
+    mean,
+    minimum,
+    moveaxis,
+    multiply,
+    sigmoid_binary_cross_entropy,
+    softmax_cross_entropy,
+    square,
+    subtract,
+    sum,
+    take_along_axis,
+    where,
+)
+from minigrad.contract import check_labels, numbers
+from minigrad.errors import describe
+from minigrad.nn.module import Module
+from minigrad.tensor import TensorLike, plain
+
+__all__ = [
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "HuberLoss",
+    "KLDivLoss",
+    "L1Loss",
+    "MSELoss",
+    "NLLLoss",
+]
+
+
+class Loss(Module):
+    """A function of what the model gives and of what it should give.
+
+    reduction: "mean" over all values or samples, "sum", or "none" for each one's own.
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        allowed = ("mean", "sum", "none", "batchmean") if isinstance(self, KLDivLoss) else ("mean", "sum", "none")
+        if reduction not in allowed:
+            raise ArgumentError(
+                f"{type(self).__name__}: reduction", repr(reduction), " or ".join(map(repr, allowed)), 'write "mean"'
+            )
+        self.reduction = reduction
+
+    def reduced(self, loss: Tensor) -> Tensor:
+        """Mean or sum of the single losses, or they themselves."""
+        return loss if self.reduction == "none" else sum(loss) if self.reduction == "sum" else mean(loss)
+
+    def same_shape(self, x: TensorLike, t: TensorLike) -> None:
+        """ShapeError for shapes that are not equal: (N, 1) and (N,) would be compared each with each."""
+        if np.shape(plain(x)) != np.shape(plain(t)):
+            raise ShapeError(
+                f"{type(self).__name__}: target",
+                f"input is {describe(plain(x))}, target is {describe(plain(t))}",
+                "a target of exactly the input's shape",
+                "reshape one of them, for example input.reshape(-1) or target[:, None]",
+            )
+
+    def extra_repr(self) -> str:
+        """The reduction, where it is not the mean."""
+        return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
+
+
+class MSELoss(Loss):
+    """loss = mean((x - t)**2)
+
+    x, t: of one shape. Raises ShapeError for any others. Source: Deep Learning from Scratch, section 4.2.1.
+
+    >>> MSELoss()(Tensor([1.0, 2.0]), [1.0, 4.0])
+    Tensor(2., dtype=float64)
+    """
+
+    def forward(self, x: Tensor, t: TensorLike) -> Tensor:
+        """The squared differences, reduced."""
+        self.same_shape(x, t)
+        return self.reduced(square(subtract(x, t)))
+
+
+class L1Loss(Loss):
+    """loss = mean(|x - t|); the gradient where x = t is 0
+
+    x, t: of one shape. Raises ShapeError for any others.
+
+    >>> L1Loss()(Tensor([1.0, 2.0]), [1.0, 4.0])
+    Tensor(1., dtype=float64)
+    """
+
+    def forward(self, x: Tensor, t: TensorLike) -> Tensor:
+        """The differences without their signs, reduced."""
+        self.same_shape(x, t)
+        return self.reduced(absolute(subtract(x, t)))
+
+
+class HuberLoss(Loss):
+    """loss = mean(d**2 / 2 where d = |x - t| <= delta, delta * (d - delta / 2) elsewhere)
+
+    x, t: of one shape. delta: positive. Raises ShapeError, ArgumentError for any others. Source: Huber (1964).
+
+    >>> HuberLoss(reduction="none")(Tensor([1.0, 2.0]), [1.5, 4.0])
+    Tensor([0.125, 1.5  ], dtype=float64)
+    """
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
+        super().__init__(reduction)
+        if not delta > 0:
+            raise ArgumentError("HuberLoss: delta", describe(delta), "a positive number", "pass delta=1.0")
+        self.delta = float(delta)
+
+    def forward(self, x: Tensor, t: TensorLike) -> Tensor:
+        """c * (d - c / 2), c = min(d, delta): one formula for both pieces."""
+        self.same_shape(x, t)
+        d = absolute(subtract(x, t))
+        c = minimum(d, self.delta)
+        return self.reduced(c * (d - 0.5 * c))
+
+
+class CrossEntropyLoss(Loss):
+    """loss = -sum_c t_c log(softmax(x)_c), averaged over the samples
+
+    x: scores (N, C), or (N, C, ...), before softmax. t: class numbers (N, ...), or one-hot or soft labels of x's shape.
+    weight: (C,) a factor for each class. ignore_index: a class number whose samples do not count.
+    label_smoothing: from 0 to 1. Raises what minigrad.softmax_cross_entropy raises.
+    Source: Deep Learning from Scratch, section 5.6.3.
+
+    >>> CrossEntropyLoss()(Tensor([[0.0, 0.0]]), [1])
+    Tensor(0.69314718, dtype=float64)
+    """
+
+    def __init__(
+        self,
+        weight: TensorLike | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(reduction)
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+        self.weight = weight if weight is None else numbers("CrossEntropyLoss: weight", plain(weight), None, copy=True)
+
+    def forward(self, x: Tensor, t: TensorLike) -> Tensor:
+        """softmax_cross_entropy with the classes on axis 1."""
+        dense = np.shape(plain(t)) == x.shape
+        return softmax_cross_entropy(
+            x,
+            t,
+            axis=1 if x.ndim > 1 else -1,
+            reduction=self.reduction,  # type: ignore[arg-type]  # one of the three: __init__ has looked
+            weight=self.weight,
+            ignore_index=None if dense else self.ignore_index,
+            label_smoothing=self.label_smoothing,
+        )
+
+
+class NLLLoss(Loss):
+    """loss = -x[n, t[n]], averaged over the samples: the cross-entropy of log-probabilities, as from log_softmax
+
+    x: (N, C), or (N, C, ...), or (C,) for one sample. t: class numbers (N, ...). weight: (C,) a factor for each class.
+    ignore_index: a class number whose samples do not count. With all of them ignored the loss is 0, and a warning.
+    Raises ShapeError, DTypeError and LabelError for class numbers that do not fit; warns of x above 0, which are no
+    logarithms of probabilities.
+
+    >>> NLLLoss()(Tensor([[-0.5, -1.0]]), [1])
+    Tensor(1., dtype=float64)
+    """
+
+    def __init__(self, weight: TensorLike | None = None, ignore_index: int = -100, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.ignore_index = ignore_index
+        self.weight = weight if weight is None else numbers("NLLLoss: weight", plain(weight), None, copy=True)
+
+    def forward(self, x: Tensor, t: TensorLike) -> Tensor:
+        """x at the labels, weighted and reduced."""
+        t = numbers("NLLLoss: target", plain(t), None, copy=False)
+        classes = x.shape[1] if x.ndim > 1 else x.size
+        if t.shape != x.shape[:1] * (x.ndim > 1) + x.shape[2:]:
+            raise ShapeError(
+                "NLLLoss: target",
+                f"input is {describe(x)}, target is {describe(t)}",
+                f"class numbers of shape {x.shape[:1] * (x.ndim > 1) + x.shape[2:]}",
+                "pass one label for each row of the input; CrossEntropyLoss takes one-hot labels too",
+            )
+        check_labels(
+            "NLLLoss: target", t, classes, self.ignore_index, "count classes from 0, or set ignore_index for them"
+        )
+        if x.size and np.max(plain(x)) > 1e-3:
+            warnings.warn(
+                "NLLLoss: input has values above 0, and logarithms of probabilities have none: pass log_softmax(x), "
+                "or use CrossEntropyLoss",
+                stacklevel=3,
+            )
+        rows = moveaxis(x, 1, -1) if x.ndim > 2 else x
+        counts = t != self.ignore_index
+        index = np.where(counts, t, 0)
+        weights = counts.astype(x.dtype) if self.weight is None else counts * self.weight.astype(x.dtype)[index]
+        loss = -take_along_axis(rows, index[..., None], -1).reshape(t.shape) * weights
+        if self.reduction != "mean":
+            return self.reduced(loss)
+        total = float(np.sum(weights))
+        if total == 0:
+            warnings.warn("NLLLoss: no sample counts, so the mean is 0", stacklevel=3)
+        return sum(loss) / (total or 1.0)
+
+
+class BCEWithLogitsLoss(Loss):
+    """loss = -t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x)), averaged over all values
+
+    x, t: of one shape, t from 0 to 1. weight: factors that broadcast to it. pos_weight: a factor for the part of t.
+    Raises what minigrad.sigmoid_binary_cross_entropy raises.
+
+    >>> BCEWithLogitsLoss()(Tensor([0.0]), [1.0])
+    Tensor(0.69314718, dtype=float64)
+    """
+
+    def __init__(
+        self, weight: TensorLike | None = None, reduction: str = "mean", pos_weight: TensorLike | None = None
+    ) -> None:
+        super().__init__(reduction)
+        self.weight, self.pos_weight = weight, pos_weight
+
+    def forward(self, x: Tensor, t: TensorLike) -> Tensor:
+        """sigmoid_binary_cross_entropy."""
+        return sigmoid_binary_cross_entropy(
+            x,
+            t,
+            reduction=self.reduction,  # type: ignore[arg-type]  # one of the three: __init__ has looked
+            weight=self.weight,
+            pos_weight=self.pos_weight,
+        )
+
+
+class KLDivLoss(Loss):
+    """loss = t * (log(t) - x), averaged over all values; x is a log-probability, and 0 * log(0) is 0
+
+    x, t: of one shape. reduction: also "batchmean", the sum over the number of samples, which is the divergence itself.
+    log_target: t is a log-probability too. Raises ShapeError for other shapes, ArgumentError for t below 0.
+
+    >>> KLDivLoss("batchmean")(Tensor([[-0.6931471805599453, -0.6931471805599453]]), [[1.0, 0.0]])
+    Tensor(0.69314718, dtype=float64)
+    """
+
+    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
+        super().__init__(reduction)
+        self.log_target = log_target
+
+    def forward(self, x: Tensor, t: TensorLike) -> Tensor:
+        """The products, reduced."""
+        self.same_shape(x, t)
+        if self.log_target:
+            loss = exp(t) * subtract(t, x)
+        else:
+            values = numbers("KLDivLoss: target", plain(t), None, copy=False)
+            if np.min(values, initial=0) < 0:
+                at = tuple(map(int, np.argwhere(values < 0)[0]))
+                raise ArgumentError(
+                    "KLDivLoss: target",
+                    f"target{list(at)} = {values[at]}",
+                    "probabilities, none of them negative",
+                    "pass log_target=True for logarithms",
+                )
+            loss = multiply(t, log(where(values > 0, t, 1)) - x)
+        if self.reduction == "batchmean":
+            return sum(loss) / (len(loss) if loss.ndim else 1)
+        return self.reduced(loss)
