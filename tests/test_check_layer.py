@@ -15,7 +15,7 @@ import pytest
 
 from minigrad import cli
 from minigrad.book.layers import AddLayer, Affine, MulLayer, Relu, Sigmoid, SoftmaxWithLoss
-from minigrad.book.nets import TwoLayerNet
+from minigrad.book.two_layer_net import TwoLayerNet
 from minigrad.errors import ArgumentError, DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.testing import VERDICTS, GradcheckReport, check_gradient, check_layer
 from minigrad.testing.suspects import suspect
@@ -209,7 +209,7 @@ RIGHT: dict[str, tuple[Callable[[], Any], tuple[Any, ...], dict[str, Any]]] = {
     "book MulLayer": (MulLayer, (100.0, 1.1), {}),
     "book MulLayer, broadcast": (MulLayer, (X, X[:1] + 3), {}),
     "book AddLayer": (AddLayer, (X, X[:, :1]), {}),
-    "layer of a book net": (lambda: TwoLayerNet(3, 4, 2).layers["Affine1"], (X,), {}),
+    "layer of a book net": (lambda: TwoLayerNet(3, 4, 2, seed=0).layers["Affine1"], (X,), {}),
     "Affine": (PlainAffine, (X,), {}),
     "dW[...] =": (WritesInPlace, (X,), {}),
     "dW[...] =, last sample 0": (WritesInPlace, (np.vstack([X[:3], np.zeros(3)]),), {}),
@@ -687,7 +687,7 @@ def test_the_layer_is_left_as_it_was_after_an_exception(at: tuple[str, int]) -> 
 
 
 def test_what_a_layer_holds_is_left_as_it_was() -> None:
-    net = TwoLayerNet(3, 4, 2)
+    net = TwoLayerNet(3, 4, 2, seed=0)
     params = dict(net.params)
     values = {key: value.copy() for key, value in params.items()}
     assert check_layer(net.layers["Affine1"], X)

@@ -14,19 +14,22 @@ from numpy.typing import NDArray
 from minigrad import ops
 from minigrad.autograd import enable_grad, grad
 from minigrad.contract import numbers
-from minigrad.data import label_rows
+from minigrad.data.digits import label_rows
 from minigrad.errors import ArgumentError, ShapeError, describe
 from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = [
     "cross_entropy_error",
     "identity_function",
+    "mean_squared_error",
+    "np",  # the book's chapter 4 takes np from here
     "relu",
     "relu_grad",
     "sigmoid",
     "sigmoid_grad",
     "softmax",
     "softmax_loss",
+    "squared_error",
     "step_function",
     "sum_squared_error",
 ]
@@ -110,7 +113,7 @@ def softmax(x: TensorLike) -> Any:
 
 
 def sum_squared_error(y: TensorLike, t: TensorLike) -> Any:
-    """E = 0.5 * sum((y - t)**2). The first edition calls it mean_squared_error.
+    """E = 0.5 * sum((y - t)**2).
 
     y, t: numbers of one and the same shape. Raises ShapeError where the shapes differ.
     Source: Deep Learning from Scratch, section 4.2.1.
@@ -127,6 +130,29 @@ def sum_squared_error(y: TensorLike, t: TensorLike) -> Any:
             "reshape one of them, for example t.reshape(y.shape)",
         )
     return _like(ops.multiply(ops.sum(ops.square(ops.subtract(y, t))), 0.5), y, t)
+
+
+def mean_squared_error(y: TensorLike, t: TensorLike) -> Any:
+    """E = 0.5 * sum((y - t)**2): what the first edition calls sum_squared_error. It is no mean.
+
+    The revised Korean edition has sum((y - t)**2) / len(y) under this name. Arguments and errors as
+    sum_squared_error. Source: Deep Learning from Scratch, section 4.2.1.
+
+    >>> float(mean_squared_error([1.0, 2.0], [0.0, 4.0]))
+    2.5
+    """
+    return sum_squared_error(y, t)
+
+
+def squared_error(y: TensorLike, t: TensorLike) -> Any:
+    """E = 0.5 * sum((y - t)**2): sum_squared_error, as the Korean edition's code calls it.
+
+    Arguments and errors as sum_squared_error.
+
+    >>> float(squared_error([1.0, 2.0], [0.0, 4.0]))
+    2.5
+    """
+    return sum_squared_error(y, t)
 
 
 def cross_entropy_error(y: TensorLike, t: TensorLike) -> Any:

@@ -13,7 +13,13 @@ from minigrad.errors import ArgumentError, describe
 from minigrad.tensor import Tensor, plain
 from minigrad.testing import numerical
 
-__all__ = ["gradient_descent", "numerical_diff", "numerical_gradient"]
+__all__ = [
+    "gradient_descent",
+    "np",
+    "numerical_diff",
+    "numerical_gradient",
+    "numerical_gradient_2d",
+]  # np: as in the book
 
 
 def numerical_diff(f: Callable[[Any], Any], x: float | Tensor, h: float = 1e-4) -> float:
@@ -40,6 +46,21 @@ def numerical_gradient(f: Callable[[Any], Any], x: ArrayLike | Tensor, h: float 
     """
     result: NDArray[Any] = numerical.numerical_gradient(f, x, h, method="central")
     return result
+
+
+def numerical_gradient_2d(f: Callable[[Any], Any], X: ArrayLike | Tensor) -> NDArray[Any]:
+    """gradient[i] = numerical_gradient(f, X[i]) for each row of X; of X itself where it has one axis.
+
+    Raises what numerical_gradient raises. Source: Deep Learning from Scratch, common/gradient.py.
+
+    >>> numerical_gradient_2d(lambda x: x[0] ** 2 + x[1] ** 2, np.array([[3.0, 4.0], [0.0, 1.0]])).round(6)
+    array([[6., 8.],
+           [0., 2.]])
+    """
+    array = numbers("numerical_gradient_2d: X", plain(X), None, copy=False)
+    if array.ndim < 2 or not len(array):
+        return numerical_gradient(f, X)
+    return np.stack([numerical_gradient(f, x) for x in array])
 
 
 def gradient_descent(

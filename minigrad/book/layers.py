@@ -1,75 +1,69 @@
-"""The layers of the book's chapter 5: forward and backward on plain arrays, by minigrad's ops.
+"""The layers of the book's chapters 5 to 7: forward and backward on plain arrays, by minigrad's ops.
 
 As in the book, a layer remembers its latest forward, and backward belongs to that one. A layer that is used twice
-in one net needs two objects; with Tensors and loss.backward() there is no such rule.
+in one net needs two objects; with Tensors and loss.backward() there is no such rule. What a layer remembers has the
+book's names: x, mask, out, y, t, col, arg_max, ...; where it is computed from the forward, it can be read only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minigrad import ops
-from minigrad.autograd import enable_grad, grad
-from minigrad.contract import numbers
-from minigrad.errors import GraphError, ShapeError, describe
+from minigrad.book.base import Layer, draws, rows
+from minigrad.book.convolution import Convolution, Pooling
+from minigrad.book.functions import (
+    cross_entropy_error,
+    identity_function,
+    mean_squared_error,
+    relu,
+    relu_grad,
+    sigmoid,
+    sigmoid_grad,
+    softmax,
+    softmax_loss,
+    squared_error,
+    step_function,
+    sum_squared_error,
+)
+from minigrad.book.util import col2im, im2col
+from minigrad.errors import ArgumentError, ShapeError, describe
 from minigrad.tensor import Tensor, plain
 
-__all__ = ["AddLayer", "Affine", "Layer", "MulLayer", "Relu", "Sigmoid", "SoftmaxWithLoss"]
+# As `from common.layers import *` gives: the layers, np, the functions and the two of util that the book's file uses.
+__all__ = [
+    "AddLayer",
+    "Affine",
+    "BatchNormalization",
+    "Convolution",
+    "Dropout",
+    "Layer",
+    "MulLayer",
+    "Pooling",
+    "Relu",
+    "Sigmoid",
+    "SoftmaxWithLoss",
+    "col2im",
+    "cross_entropy_error",
+    "identity_function",
+    "im2col",
+    "mean_squared_error",
+    "np",
+    "relu",
+    "relu_grad",
+    "sigmoid",
+    "sigmoid_grad",
+    "softmax",
+    "softmax_loss",
+    "squared_error",
+    "step_function",
+    "sum_squared_error",
+]
 
 Array = NDArray[Any]
-
-
-class Layer:
-    """What the layers share: forward records an op on leaves of its own, backward asks minigrad.grad.
-
-    Arrays are copied on the way in and out, so nothing that happens to them later changes backward.
-
-    >>> class Square(Layer):
-    ...     def forward(self, x):
-    ...         return self._record(lambda x: x * x, x)
-    ...     def backward(self, dout):
-    ...         return self._pull(dout)[0]
-    >>> square = Square()
-    >>> square.forward(3.0), square.backward(1)
-    (9.0, 6.0)
-    """
-
-    if TYPE_CHECKING:
-        forward: Callable[..., Any]
-        backward: Callable[..., Any]
-
-    def __init__(self) -> None:
-        self._inputs: list[Tensor] = []
-        self._out: Tensor | None = None
-
-    def _record(self, op: Callable[..., Tensor], *arrays: Any) -> Any:
-        """op of the arrays as an array, or as a number where it is one."""
-        inputs = [_leaf(type(self).__name__, array) for array in arrays]
-        with enable_grad():
-            out = op(*inputs)
-        self._inputs, self._out = inputs, out
-        return _plain_copy(out)
-
-    def _pull(self, dout: Any) -> tuple[Any, ...]:
-        """dout times the derivative of the latest forward, for each of its inputs."""
-        where = f"{type(self).__name__}.backward"
-        if self._out is None:
-            raise GraphError(where, "a layer without a forward", "a forward first", "call forward(...) before it")
-        dout = numbers(f"{where}: dout", plain(dout), None, copy=False)
-        if not dout.ndim:
-            dout = np.full(self._out.shape, dout)
-        elif dout.shape != self._out.shape:
-            raise ShapeError(
-                f"{where}: dout",
-                f"dout is {describe(dout)}, and forward gave {describe(self._out)}",
-                f"shape {self._out.shape}, or one number for all entries",
-                "pass what the next layer's backward returned",
-            )
-        return tuple(_plain_copy(dx) for dx in grad(self._out, self._inputs, dout, retain_graph=True))
 
 
 class MulLayer(Layer):
@@ -82,6 +76,16 @@ class MulLayer(Layer):
     >>> mul.forward(100, 2), mul.backward(1.1)
     (200.0, (2.2, 110.00000000000001))
     """
+
+    @property
+    def x(self) -> Any:
+        """The latest x, read-only; None before it."""
+        return self._input(0)
+
+    @property
+    def y(self) -> Any:
+        """The latest y, read-only; None before it."""
+        return self._input(1)
 
     def forward(self, x: Any, y: Any) -> Any:
         """out = x * y"""
@@ -127,6 +131,11 @@ class Relu(Layer):
     array([[5., 0.], [0., 5.]])
     """
 
+    @property
+    def mask(self) -> Any:
+        """x <= 0 of the latest forward, or None."""
+        return self._input() <= 0 if self._inputs else None
+
     def forward(self, x: Any) -> Any:
         """out = max(x, 0)"""
         return self._record(ops.relu, x)
@@ -148,6 +157,11 @@ class Sigmoid(Layer):
     (0.9933071490757..., 0.006648056670790...)
     """
 
+    @property
+    def out(self) -> Any:
+        """The latest result, read-only; None before it."""
+        return None if self._out is None else self._out.numpy()
+
     def forward(self, x: Any) -> Any:
         """out = 1 / (1 + exp(-x))"""
         return self._record(ops.sigmoid, x)
@@ -161,7 +175,8 @@ class Affine(Layer):
     """out = x @ W + b. Source: Deep Learning from Scratch, section 5.6.
 
     W: (D, M). b: (M,). The layer refers to both, and reads them at each forward.
-    x: (N, D), or (D,) for one sample; of more axes, such as (N, C, H, W), all but the first become one.
+    x: (N, D), or (D,) for one sample; of more axes, such as (N, C, H, W), all but the first become one. The
+        attribute x is the matrix, original_x_shape the shape before.
     dW, db: the gradients that the latest backward found, None before it. dx has x's own shape.
     Raises ShapeError where x does not fit W or dout the result, GraphError for a backward without a forward.
 
@@ -180,9 +195,19 @@ class Affine(Layer):
         self.dW: Any = None
         self.db: Any = None
 
+    @property
+    def x(self) -> Any:
+        """The latest x as a matrix, read-only; None before it."""
+        return rows(self._inputs[0].detach()).numpy() if self._inputs else None
+
+    @property
+    def original_x_shape(self) -> Any:
+        """The latest x's own shape, or None."""
+        return self._inputs[0].shape if self._inputs else None
+
     def forward(self, x: Any) -> Any:
         """out = x @ W + b"""
-        return self._record(lambda x, W, b: ops.add(ops.matmul(_rows(x), W), b), x, self.W, self.b)
+        return self._record(lambda x, W, b: ops.add(ops.matmul(rows(x), W), b), x, self.W, self.b)
 
     def backward(self, dout: Any) -> Any:
         """dx = dout @ W.T, dW = x.T @ dout, db = dout summed over the samples"""
@@ -194,7 +219,8 @@ class SoftmaxWithLoss(Layer):
     """loss = -sum(t * log(softmax(x))) / N. Source: Deep Learning from Scratch, section 5.6.3.
 
     x: scores (N, C), or (C,) for a batch of one. t: class numbers (N,), or one-hot or soft labels of x's shape;
-        class numbers and one-hot rows give the same bits. The loss has no 1e-7 in its log.
+        class numbers and one-hot rows give the same bits. The loss has no 1e-7 in its log. For a batch of one, t may
+        be (1, 1), as the book's gradient check of chapter 7 has it.
     loss, y, t: the latest forward's loss, softmax(x) and labels; None before it.
     Raises as minigrad.softmax_cross_entropy: ShapeError, LabelError, DTypeError, ArgumentError for labels that do
     not fit; GraphError for a backward without a forward.
@@ -218,7 +244,8 @@ class SoftmaxWithLoss(Layer):
 
     def forward(self, x: Any, t: Any) -> float:
         """loss = the cross-entropy of softmax(x) and t, averaged over the samples"""
-        loss: float = self._record(lambda x: ops.softmax_cross_entropy(x, t), x)
+        labels = np.reshape(t, 1) if np.shape(t) == (1, 1) and np.shape(x)[1:] != (1,) else t
+        loss: float = self._record(lambda x: ops.softmax_cross_entropy(x, labels), x)
         self.loss, self.t = loss, t
         return loss
 
@@ -227,16 +254,142 @@ class SoftmaxWithLoss(Layer):
         return self._pull(dout)[0]
 
 
-def _leaf(layer: str, array: Any) -> Tensor:
-    """A copy of array that collects gradients: floats as they are, integers as float64."""
-    value = numbers(f"{layer}.forward", plain(array), None, copy=False)
-    return Tensor(value, dtype=None if value.dtype.kind == "f" else np.float64, requires_grad=True)
+class Dropout(Layer):
+    """out = x * mask in training, x * (1 - dropout_ratio) otherwise. Source: Deep Learning from Scratch, section 6.4.3.
+
+    This is the form of https://arxiv.org/abs/1207.0580, which scales at test time; PyTorch's, and minigrad.nn's,
+    scales in training.
+    dropout_ratio: the share of entries put to 0, from 0 to 1. mask: True where the latest training forward kept x.
+    seed: what the mask is drawn from: None for NumPy's global state, as in the book, a whole number or a Generator.
+    backward is the derivative of the latest forward, also of one with train_flg=False, where the book's takes the
+    mask of the forward before. Raises ArgumentError for another ratio or seed, and as Relu.
+
+    >>> dropout = Dropout(0.5, seed=1)
+    >>> dropout.forward(np.ones(6))
+    array([0., 1., 0., 0., 0., 0.])
+    >>> dropout.backward(2.0)
+    array([0., 2., 0., 0., 0., 0.])
+    >>> dropout.forward(np.ones(3), train_flg=False)
+    array([0.5, 0.5, 0.5])
+    """
+
+    def __init__(self, dropout_ratio: float = 0.5, *, seed: Any = None) -> None:
+        super().__init__()
+        if not isinstance(dropout_ratio, (int, float, np.number)) or not 0 <= dropout_ratio <= 1:
+            raise ArgumentError(
+                "Dropout: dropout_ratio", describe(dropout_ratio), "a number from 0 to 1", "pass 0.5, for example"
+            )
+        self.dropout_ratio = dropout_ratio
+        self.mask: Any = None
+        self._random = None if seed is None else draws(seed, "Dropout")
+
+    def forward(self, x: Any, train_flg: bool = True) -> Any:
+        """out = x * mask, or x * (1 - dropout_ratio) where train_flg is false"""
+        if not train_flg:
+            return self._record(lambda x: ops.multiply(x, 1.0 - float(self.dropout_ratio)), x)
+        mask = draws(self._random, "Dropout").rand(*np.shape(plain(x))) > self.dropout_ratio
+        out = self._record(lambda x: ops.multiply(x, mask), x)
+        self.mask = mask
+        return out
+
+    def backward(self, dout: Any) -> Any:
+        """dx = dout * mask, or dout * (1 - dropout_ratio)"""
+        return self._pull(dout)[0]
 
 
-def _plain_copy(t: Tensor) -> Any:
-    return t.data.copy() if t.ndim else t.item()
+class BatchNormalization(Layer):
+    """out = gamma * (x - mean) / sqrt(var + 10e-7) + beta. Source: Deep Learning from Scratch, section 6.3.
 
+    x: (N, D), or (N, C, H, W), whose C * H * W values are then D channels of one value a sample each.
+    gamma, beta: (D,), or one number for all. Mean and variance (divided by N) are those of the batch in training, and
+        running_mean and running_var otherwise.
+    running_mean, running_var: 0 at first, and r = momentum * r + (1 - momentum) * r_of_the_batch at each forward in
+        training. dgamma, dbeta: the gradients that the latest backward found; None before it.
+    Where PyTorch differs: its eps is 1e-5 and this one's 10e-7 = 1e-6; its running variance starts from 1 and is
+    divided by N - 1; its momentum is this one's 1 - momentum; its BatchNorm2d has one mean for each of C channels.
+    A batch of one gives beta whatever x is, and gradients of 0.
+    backward is the derivative of the latest forward, also of one with train_flg=False.
+    Raises ShapeError for an x of one axis, an empty batch, or a D that gamma, beta or the running values do not
+    have, ArgumentError for one running value without the other, and as Affine.
 
-def _rows(x: Tensor) -> Tensor:
-    """x with all axes but the first as one, where it has more than two."""
-    return x if x.ndim <= 2 else ops.reshape(x, (len(x), int(np.prod(x.shape[1:]))))
+    >>> layer = BatchNormalization(np.ones(1), np.zeros(1))
+    >>> layer.forward(np.array([[1.0], [3.0]])).round(3)
+    array([[-1.], [ 1.]])
+    >>> layer.running_mean, layer.running_var
+    (array([0.2]), array([0.1]))
+    """
+
+    def __init__(
+        self, gamma: Any, beta: Any, momentum: float = 0.9, running_mean: Any = None, running_var: Any = None
+    ) -> None:
+        super().__init__()
+        if (running_mean is None) != (running_var is None):
+            raise ArgumentError(
+                "BatchNormalization: running_mean, running_var",
+                f"{describe(running_mean)} and {describe(running_var)}",
+                "both or neither",
+                "pass the two that belong together, or leave both out",
+            )
+        self.gamma, self.beta, self.momentum = gamma, beta, momentum
+        self.running_mean, self.running_var = running_mean, running_var
+        self.input_shape: Any = None
+        self.batch_size: Any = None
+        self.xc: Any = None
+        self.xn: Any = None
+        self.std: Any = None
+        self.dgamma: Any = None
+        self.dbeta: Any = None
+
+    def forward(self, x: Any, train_flg: bool = True) -> Any:
+        """out = gamma * xn + beta, xn = xc / std, xc = x - mean, std = sqrt(var + 10e-7)"""
+        n, d = self._sizes(np.shape(plain(x)))
+        parts: list[Array] = []
+
+        def normalized(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+            flat = rows(x)
+            mu = ops.mean(flat, axis=0) if train_flg else Tensor(self.running_mean)
+            xc = ops.subtract(flat, mu)
+            var = ops.mean(ops.square(xc), axis=0) if train_flg else Tensor(self.running_var)
+            std = ops.sqrt(ops.add(var, 10e-7))
+            xn = ops.divide(xc, std)
+            parts[:] = [part.numpy() for part in (mu, var, xc, std, xn)]
+            return ops.reshape(ops.add(ops.multiply(gamma, xn), beta), x.shape)
+
+        if self.running_mean is None and not train_flg:
+            self.running_mean, self.running_var = np.zeros(d), np.zeros(d)
+        out = self._record(normalized, x, self.gamma, self.beta)
+        self.input_shape = out.shape
+        if train_flg:
+            mu, var, self.xc, self.std, self.xn = parts
+            self.batch_size = n
+            if self.running_mean is None:
+                self.running_mean, self.running_var = np.zeros_like(mu), np.zeros_like(var)
+            self.running_mean = self.momentum * self.running_mean + (1 - self.momentum) * mu
+            self.running_var = self.momentum * self.running_var + (1 - self.momentum) * var
+        return out
+
+    def backward(self, dout: Any) -> Any:
+        """dx; dgamma = sum(xn * dout), dbeta = sum(dout) over the samples"""
+        dx, self.dgamma, self.dbeta = self._pull(dout)
+        return dx
+
+    def _sizes(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """N and D, checked."""
+        where = f"{self._name}.forward"
+        if len(shape) < 2 or not shape[0]:
+            raise ShapeError(
+                f"{where}: x", f"x has shape {shape}", "(N, D) or (N, C, H, W) with a sample at least", "pass a batch"
+            )
+        d = int(np.prod(shape[1:]))
+        for name in "gamma", "beta", "running_mean", "running_var":
+            value = getattr(self, name)
+            if value is not None and np.shape(plain(value)) not in ((d,), (1,), ()):
+                raise ShapeError(
+                    where,
+                    f"x has shape {shape}, {name} is {describe(value)}",
+                    f"{name} of shape {(d,)}",
+                    f"make {name} of C * H * W entries: the book normalizes each of them by itself"
+                    if len(shape) > 2
+                    else f"make {name} as long as a row of x",
+                )
+        return shape[0], d
