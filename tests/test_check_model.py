@@ -10,7 +10,8 @@ import pytest
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.book.nets import TwoLayerNet
+from minigrad.book.multi_layer_net_extend import MultiLayerNetExtend
+from minigrad.book.two_layer_net import TwoLayerNet
 from minigrad.errors import ArgumentError, DTypeError, GradientError, MinigradError
 from minigrad.testing import GradcheckReport, ModelReport, ParameterRow, check_model
 
@@ -119,7 +120,7 @@ MODELS: dict[str, tuple[Callable[[], Any], Any, list[str]]] = {
     ),
     "a callable": (Model, lambda y, t: mg.softmax_cross_entropy(y, t), ["W1", "b1", "W2", "b2"]),
     "an object": (Uncalled, lambda model, x, t: loss_of(model.p, x, t), ["W1", "b1", "W2", "b2"]),
-    "the book's net": (lambda: TwoLayerNet(5, 8, 3, weight_init_std=0.5), None, ["W1", "b1", "W2", "b2"]),
+    "the book's net": (lambda: TwoLayerNet(5, 8, 3, weight_init_std=0.5, seed=0), None, ["W1", "b1", "W2", "b2"]),
     "a student's net": (Net, None, ["W1", "b1", "W2", "b2"]),
     "a student's net in float32": (lambda: Net(dtype=np.float32), None, ["W1", "b1", "W2", "b2"]),
 }
@@ -341,7 +342,7 @@ def test_they_stay_after_an_exception_too(call: int) -> None:
 
 
 def test_a_net_of_arrays_keeps_them() -> None:
-    for net in Net(), Net(bent("W1", doubled(0, 0))), TwoLayerNet(5, 8, 3, weight_init_std=0.5):
+    for net in Net(), Net(bent("W1", doubled(0, 0))), TwoLayerNet(5, 8, 3, weight_init_std=0.5, seed=0):
         before = {key: (value, value.copy()) for key, value in net.params.items()}
         check_model(net, None, X, T)
         for key, (value, copy) in before.items():
@@ -446,3 +447,13 @@ def test_few_evaluations_for_each_parameter() -> None:
     report = check_model(Net(), None, X, T)
     assert report.calls <= 4 * (3 + 8) * 12 * 2
     assert isinstance(report.rows[0], ParameterRow)
+
+
+def test_a_net_whose_gradient_draws_dropout_anew_is_right() -> None:
+    net = MultiLayerNetExtend(4, [6, 5], 3, use_dropout=True, dropout_ration=0.4, use_batchnorm=True, seed=0)
+    x, t = np.random.default_rng(0).standard_normal((8, 4)), np.array([0, 1, 2, 0, 1, 2, 0, 1])
+    state = np.random.get_state()[1].copy()
+    report = check_model(net, None, x, t)
+    assert report.verdict != "wrong", str(report)
+    assert {row.name for row in report.rows if row.verdict == "ok"} >= {"W1", "gamma1", "beta1", "W2", "W3", "b3"}
+    assert np.array_equal(np.random.get_state()[1], state)

@@ -108,6 +108,7 @@ class ArrayProblem(Problem):
     """A function of arrays and its rule, two plain callables."""
 
     what = "f"
+    redraws = False  # whether the rule makes a forward of its own, which is to draw what f has drawn
 
     def __init__(self, f: Callable[..., Any], vjp: Callable[..., Any], values: list[Any], title: str = "gradcheck"):
         _check_callable(title, "f", f)
@@ -129,8 +130,11 @@ class ArrayProblem(Problem):
         return self.results(self.f(*self.arguments(arrays)))[0]
 
     def pull(self, arrays: list[Array], douts: list[Array]) -> tuple[list[Array], list[Array]]:
+        before = Frozen(self.roots) if self.redraws else None
         outs, several = self.results(self.f(*self.arguments(arrays)))
         douts[:] = [dout.astype(out.dtype) for dout, out in zip(douts, outs, strict=True)]
+        if before is not None:
+            before.reset()
         grads = self.vjp(tuple(douts) if several else douts[0], *self.arguments(arrays))
         return outs, self.gradients(grads)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,7 +82,8 @@ def check_model(
     model: a callable with `named_parameters()`, whose loss is then loss(model(*batch[:-1]), batch[-1]), or
         loss(model(x)) for a batch of x alone; or an object with `named_parameters()` that is none, or a list or dict
         of Tensors that require gradients, with loss(model, *batch); or, with loss=None, a net like the book's, plain
-        NumPy, with a dict `params` of arrays, `loss(*batch)` and `gradient(*batch)`.
+        NumPy, with a dict `params` of arrays, `loss(*batch)` and `gradient(*batch)`; a loss that has `train_flg`, as
+        those of chapter 6, is called with it.
     batch: the samples and labels of a mini-batch.
     seed, directions, rtol, atol, allow, raise_exception: as for gradcheck.
     Each parameter is moved along drawn directions and in a few single entries, with a dozen evaluations of the
@@ -198,6 +201,7 @@ class _NetProblem(ArrayProblem):
     """The loss of a net of plain NumPy, as a function of its parameters."""
 
     what = "loss"
+    redraws = True
 
     def imaginary(self, arrays: list[Array]) -> None:
         """None: the parameters are written where they lie, and complex numbers have no place there."""
@@ -217,6 +221,8 @@ def _net_problem(net: Any, batch: Sequence[Any]) -> ArrayProblem:
             "a net with params (a dict of arrays), loss(x, t) and gradient(x, t)",
             "pass a loss: check_model(model, loss, x, t)",
         )
+    # The book's nets evaluate without train_flg, and take the gradient of the loss in training.
+    loss_of = partial(net.loss, *batch, **({"train_flg": True} if "train_flg" in _arguments(net.loss) else {}))
     entries: Any = params  # to be written into where that is possible
     keys = [key for key, value in params.items() if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
     own = [params[key] for key in keys]
@@ -247,12 +253,12 @@ def _net_problem(net: Any, batch: Sequence[Any]) -> ArrayProblem:
             for factor in (1, 1 + 1e-12):
                 frozen.reset()
                 with at([p.astype(np.float64) * factor for p in own], wide=True):
-                    losses.append(float(net.loss(*batch)))
+                    losses.append(float(loss_of()))
         return losses[0] != losses[1]
 
     def f(*arrays: Array) -> Any:
         with at(arrays, wide):
-            loss = net.loss(*batch)
+            loss = loss_of()
         # Parameters in float32 round every step; a loss in their dtype says so.
         return loss if wide or np.asarray(loss).dtype.kind not in "fiub" else np.asarray(loss, narrowest)
 
@@ -284,6 +290,13 @@ def _net_problem(net: Any, batch: Sequence[Any]) -> ArrayProblem:
     problem.names = [str(key) for key in keys]
     problem.roots = [net]
     return problem
+
+
+def _arguments(f: Callable[..., Any]) -> Collection[str]:
+    try:
+        return inspect.signature(f).parameters.keys()
+    except (TypeError, ValueError):  # it is written in C, or hides them
+        return ()
 
 
 def _row(name: str, x: Array, dx: Array, findings: Sequence[Finding]) -> ParameterRow:
