@@ -40,9 +40,12 @@ def load(path: Path):
 
 
 @pytest.mark.parametrize(("where", "language", "text", "shown"), blocks(), ids=[block[0] for block in blocks()])
-def test_block_does_what_it_shows(where: str, language: str, text: str, shown: str) -> None:
+def test_block_does_what_it_shows(
+    where: str, language: str, text: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert language in ("python", "sh"), f"{where}: a block in a language that no test runs"
     if language == "python":
+        monkeypatch.chdir(tmp_path)
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(text, where, "exec"), {"__name__": "__main__"})

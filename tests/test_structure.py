@@ -26,7 +26,7 @@ LAYERS = [
     ["minigrad.tensor", "minigrad.autograd"],
     ["minigrad.op"],
     ["minigrad.ops"],
-    ["minigrad.func", "minigrad.unfused"],
+    ["minigrad.func", "minigrad.unfused", "minigrad.random", "minigrad.io"],
     ["minigrad"],
 ]
 
@@ -189,6 +189,23 @@ def test_a_public_name_of_testing_is_documented(name: str) -> None:
     doc = inspect.getdoc(thing)
     assert doc
     assert ">>> " in doc or dataclasses.is_dataclass(thing)
+
+
+PARTS = [importlib.import_module(f"minigrad.{part}") for part in ("nn", "nn.init", "optim", "data", "train", "book")]
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [(part, name) for part in PARTS for name in public_names(part)],
+    ids=lambda x: getattr(x, "__name__", x),
+)
+def test_a_public_name_of_a_part_is_documented_with_an_example(part: Any, name: str) -> None:
+    thing = getattr(part, name)
+    if inspect.ismodule(thing) or not callable(thing):
+        return
+    doc = inspect.getdoc(thing)
+    assert doc
+    assert ">>> " in doc
 
 
 @pytest.mark.parametrize("member", [name for name in vars(mg.Tensor) if not name.startswith("_")])

@@ -91,7 +91,7 @@ def test_split_refuses(t: Any, test: float, error: type[Exception]) -> None:
     ],
 )
 def test_one_hot_refuses(t: Any, error: type[Exception], got: str) -> None:
-    with pytest.raises(error, match=rf"^one_hot: t: .*{got}.*; expected .*; "):
+    with pytest.raises(error, match=rf"^one_hot: t: .*{re.escape(got)}.*; expected .*; "):
         data.one_hot(t, 3)
 
 
