@@ -337,15 +337,19 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
     lines = [f"def call({', '.join(filter(None, [head, *args]))}):"]
     for x in args:
         version = x in guarded or x == shared
-        lines += [f"    if isinstance({x}, _Tensor):", f"        {x}__data = {x}._data; {x}__node = {x}._node"]
+        tensor = [f"        {x}__data = {x}._data; {x}__node = {x}._node"]
         if version:  # memory of no recorded result, that somebody may yet write into: let it be seen
-            lines += [
+            tensor += [
                 f"        {x}__version = {x}._version",
                 f"        if {x}__version is None and {x}__node is None: {x}__version = {x}._version = _Version()",
             ]
         lines += [
+            f"    if type({x}) is _Tensor:",
+            *tensor,
             f"    elif type({x}) is float or type({x}) is int:",
             f"        {x}__data = {x}; {x}__node = {x}__version = None",
+            f"    elif type({x}) is not _ndarray and isinstance({x}, _Tensor):",  # a Parameter
+            *tensor,
             f"    else: {x}__data, {x}__node, {x}__version = _lift(self, {x!r}, {x})",
         ]
     nodes = " or ".join(f"{x}__node is not None" for x in args)
