@@ -73,6 +73,7 @@ def test_links_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_op_table_is_what_the_ops_declare() -> None:
-    table = load(ROOT / "docs" / "op_table.py")
-    assert table.PAGE.read_text(encoding="utf-8") == table.page(), "run python docs/op_table.py"
+@pytest.mark.parametrize("script", ["op_table", "reference"])
+def test_a_page_of_names_is_what_the_package_declares(script: str) -> None:
+    page = load(ROOT / "docs" / f"{script}.py")
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(), f"run python docs/{script}.py"

@@ -799,6 +799,6 @@ def test_without_the_library_safetensors_load_and_the_error_of_saving_says_what_
     path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<d", 1.5))
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     assert same(mg.load(path), {"a": np.array(1.5)})
-    with pytest.raises(ImportError, match=r'pip install "minigrad\[safetensors\]"'):
+    with pytest.raises(ImportError, match="pip install safetensors"):
         mg.save({"a": np.ones(2)}, path)
     assert mg.load(path)["a"] == 1.5

@@ -94,8 +94,8 @@ def test_init_of_the_base_class_is_not_needed() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ([nn.Linear(1, 1)], "a list with modules or parameters in it"),
-        ({"a": nn.Parameter([1.0])}, "a dict with modules or parameters in it"),
+        ([nn.Linear(1, 1)], "a list with modules in it"),
+        ({"a": nn.Parameter([1.0])}, "a dict with parameters in it"),
         (Tensor([1.0], requires_grad=True), "a Tensor that requires a gradient, and no Parameter"),
     ],
     ids=["list", "dict", "tensor"],
@@ -137,7 +137,7 @@ def test_sequential_is_a_list_of_modules() -> None:
     assert out.shape == (5, 1)
     with pytest.raises(LabelError, match="index 4 of 4 modules"):
         model[4]
-    with pytest.raises(DTypeError, match="a class ReLU"):
+    with pytest.raises(DTypeError, match="the class ReLU"):
         nn.Sequential(nn.Linear(1, 1), nn.ReLU)
     with pytest.raises(ArgumentError, match="the name 'forward'"):
         nn.Sequential({"forward": nn.ReLU()})
@@ -387,3 +387,162 @@ def test_a_generator_is_never_made_to_read_outside_its_buffer(kind: Any, key: st
     with pytest.raises(ArgumentError, match="buffer"):
         put_state(generator, state, "here")
     assert repr(generator.bit_generator.state) == before
+
+
+# What a model is protected from
+
+LINEAR = nn.Linear(2, 2)
+
+
+def test_a_parameter_is_replaced_by_a_parameter_or_by_none() -> None:
+    model = nn.Linear(2, 2)
+    for wrong in (model.weight * 0.5, Tensor([1.0]), np.ones((2, 2)), 1.0):
+        with pytest.raises(DTypeError, match="in place of a Parameter"):
+            model.weight = wrong
+    model.weight = nn.Parameter(np.eye(2))
+    model.bias = None
+    assert model([[1.0, 2.0]]).tolist() == [[1.0, 2.0]]
+    assert names(model) == ["weight"]
+
+
+def test_names_of_methods_are_not_overwritten() -> None:
+    model = nn.Module()
+    for name in ("modules", "parameters", "train", "forward"):
+        with pytest.raises(ArgumentError, match="by the name of a method"):
+            setattr(model, name, nn.ModuleList())
+    model.forward = lambda x: x  # a function in place of a method is meant
+    assert model(3) == 3
+    for name in ("forward", "w", "a b"):
+        model.__dict__.setdefault("w", nn.Parameter([1.0]))
+        with pytest.raises(ArgumentError, match="register_buffer: name"):
+            model.register_buffer(name, np.zeros(1))
+    model.register_buffer("seen", np.zeros(1))
+    model.register_buffer("seen", np.ones(2))
+    assert model.state_dict()["seen"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "value", [[[nn.Linear(1, 1)]], {"a": [nn.Linear(1, 1)]}, {nn.Linear(1, 1)}, ({"b": (nn.Parameter([1.0]),)},)]
+)
+def test_modules_are_not_passed_over_in_any_nest(value: Any) -> None:
+    model = nn.Module()
+    model.parts = value
+    with pytest.raises(DTypeError, match="passed over"):
+        list(model.parameters())
+
+
+def test_a_list_of_layers_does_not_hide_another_error() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            self.first = nn.Linear(2, 2)
+            self.more = [nn.Linear(2, 2)]
+
+        def forward(self, x: Any) -> Tensor:
+            return self.first(x)
+
+    with pytest.raises(ShapeError, match="in_features=3"):
+        Net()(np.ones((1, 3)))
+
+
+def test_buffers_may_become_numbers_or_none() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            self.w = nn.Parameter([1.0])
+            self.register_buffer("n", np.array(0))
+            self.register_buffer("mean", np.zeros(2))
+
+    model, other = Counting(), Counting()
+    model.n = model.n + 1  # a number, as NumPy has it
+    model.mean = None
+    state = model.state_dict()
+    assert list(state) == ["w", "n"]
+    other.n, other.mean = other.n + 5, None
+    other.load_state_dict(state)
+    assert other.n == 1
+    with pytest.raises(ArgumentError, match="w has shape"):
+        other.load_state_dict({"w": np.zeros(2), "n": np.array(7)})
+    assert other.n == 1
+
+
+def test_appending_takes_the_next_free_name() -> None:
+    model = nn.Sequential({"1": nn.ReLU()}).append(nn.Tanh())
+    assert [name for name, _ in model.named_children()] == ["1", "2"]
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    del model.__dict__["1"]
+    assert [name for name, _ in model.append(nn.Tanh()).named_children()] == ["0", "2", "3"]
+    with pytest.raises(ArgumentError, match="which is taken"):
+        model._add("0", nn.ReLU())
+
+
+def test_slices_keep_names_and_places_can_be_assigned() -> None:
+    class Own(nn.Sequential):
+        def __init__(self, n: int) -> None:
+            super().__init__(*[nn.Linear(n, n) for _ in range(3)])
+
+    model = Own(2)
+    assert [*model[1:].state_dict()] == ["1.weight", "1.bias", "2.weight", "2.bias"]
+    assert type(model[1:]) is nn.Sequential
+    model[-1] = nn.Linear(2, 5)
+    assert model(np.ones((1, 2))).shape == (1, 5)
+    with pytest.raises(DTypeError, match="write the call too"):
+        model[0] = nn.ReLU
+    with pytest.raises(LabelError, match="get_submodule"):
+        model["0"]
+    assert next(iter(nn.ModuleList(model)[1:].state_dict())) == "0.weight"
+
+
+def test_a_module_that_stands_twice_is_shown_twice() -> None:
+    relu = nn.ReLU()
+    assert repr(nn.Sequential(relu, nn.Linear(1, 1), relu)).count("ReLU()") == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "fix"),
+    [
+        (lambda: nn.Sequential([nn.ReLU()]), "Sequential(*modules)"),
+        (lambda: nn.Sequential(mg.relu), "the module for it, such as nn.ReLU()"),
+        (lambda: nn.ModuleList(nn.ReLU()), "ModuleList([module])"),
+        (lambda: LINEAR.load_state_dict({"module.weight": np.ones((2, 2))}, strict=False), "removeprefix('module.')"),
+        (lambda: LINEAR.load_state_dict({"model": LINEAR.state_dict(), "epoch": 1}), "state['model']"),
+        (lambda: nn.Linear(2, 2).load_state_dict(nn.Linear(2, 3).state_dict()), "the sizes it was saved with"),
+        (lambda: nn.Sequential(nn.LSTM(2, 3), nn.Linear(3, 1))(np.ones((4, 1, 2))), "out, _ = self.lstm(x)"),
+        (lambda: nn.Conv2d(3, 8, 3)(np.ones((1, 5, 8, 8))), "in_channels=5"),
+        (lambda: nn.Conv2d(3, 8, 3)(np.ones((8, 8))), "x[None]"),
+    ],
+)  # fmt: skip
+def test_the_fix_is_one_that_helps(call: Any, fix: str) -> None:
+    with pytest.raises(MinigradError) as caught:
+        call()
+    assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: nn.Conv2d(3, 8, None),
+        lambda: nn.Conv2d(3, 8, "3"),
+        lambda: nn.Conv2d(3, 8, 3, stride=0),
+        lambda: nn.BatchNorm1d(3, momentum="a"),
+        lambda: nn.LayerNorm(3, eps="a"),
+        lambda: nn.LayerNorm("a"),
+        lambda: nn.Embedding(3, 2, padding_idx="a"),
+        lambda: nn.HuberLoss(delta="a"),
+        lambda: nn.CrossEntropyLoss(label_smoothing=2),
+        lambda: nn.CrossEntropyLoss(ignore_index="mean"),
+        lambda: nn.NLLLoss(ignore_index=1.5),
+        lambda: nn.Dropout("a"),
+        lambda: init.trunc_normal_(Tensor([1.0]), std=0),
+        lambda: init.normal_(Tensor([1.0]), std=-1),
+        lambda: init.uniform_(Tensor([1.0]), 1, 0),
+        lambda: init.uniform_(Tensor([1, 2])),
+        lambda: init.kaiming_normal_([[1.0, 2.0]]),
+        lambda: init.calculate_gain("leaky_relu", "a"),
+    ],
+)
+def test_bad_arguments_are_refused_where_they_are_given(call: Any) -> None:
+    with pytest.raises(MinigradError):
+        call()
+
+
+def test_probabilities_of_numpy_are_probabilities() -> None:
+    assert nn.Dropout(np.float32(0.5)).p == 0.5

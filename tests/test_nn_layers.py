@@ -339,3 +339,30 @@ def test_a_refused_batch_leaves_the_running_statistics() -> None:
     assert all(np.array_equal(before[key], array) for key, array in norm.state_dict().items())
     with pytest.raises(ShapeError):
         nn.Sequential(nn.Linear(6, 3), nn.BatchNorm1d(4))(X)
+
+
+def test_integers_are_scaled_by_dropout_too() -> None:
+    out = nn.Dropout(0.3, generator=np.random.default_rng(0))(np.full(10_000, 10, np.uint8))
+    assert out.dtype == np.float64
+    assert out.data.mean() == pytest.approx(10, rel=0.02)
+    assert isinstance(nn.Dropout().eval()([1.0, 2.0]), Tensor)
+
+
+@pytest.mark.parametrize("name", ["MSELoss", "L1Loss", "HuberLoss"])
+def test_small_unsigned_numbers_do_not_wrap_around(name: str) -> None:
+    loss = getattr(nn, name)()
+    assert loss(np.uint8([2]), np.uint8([250])).item() == loss(np.array([2.0]), np.array([250.0])).item()
+
+
+def test_a_norm_without_bias_keeps_its_weight_in_evaluation() -> None:
+    norm = nn.BatchNorm1d(2)
+    nn.init.constant_(norm.weight, 3.0)
+    norm.bias = None
+    close(norm.eval()(np.array([[1.0, 2.0]])).data, np.array([[3.0, 6.0]]) / math.sqrt(1 + 1e-5))
+
+
+def test_losses_take_lists_and_keywords() -> None:
+    close(nn.CrossEntropyLoss()([[0.0, 0.0]], [1]).item(), math.log(2))
+    close(nn.NLLLoss()([[-1.0, -2.0]], [1]).item(), 2.0)
+    with pytest.raises(TypeError):
+        nn.CrossEntropyLoss(None, "sum")

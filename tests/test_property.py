@@ -191,13 +191,13 @@ for call in (
     try:
         call()
     except ImportError as error:
-        assert "pip install minigrad[" in str(error), error
+        assert "pip install " in str(error), error
     else:
         raise AssertionError("no error")
 try:
     import minigrad.testing.strategies
 except ImportError as error:
-    assert "pip install minigrad[testing]" in str(error), error
+    assert "pip install hypothesis" in str(error), error
 else:
     raise AssertionError("no error")
 """

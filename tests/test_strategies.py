@@ -565,7 +565,7 @@ def test_without_hypothesis_the_import_says_what_to_install() -> None:
     program = "import sys; sys.modules['hypothesis'] = None; import minigrad.testing.strategies"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert run.returncode != 0
-    assert run.stderr.strip().splitlines()[-1].endswith("install it with: pip install minigrad[testing]")
+    assert run.stderr.strip().splitlines()[-1].endswith("install it with: pip install hypothesis")
 
 
 def test_what_is_public_is_documented_with_an_example() -> None:

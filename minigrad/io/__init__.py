@@ -24,7 +24,7 @@ def save(state: Any, path: str | os.PathLike[str]) -> None:
     state: dicts (keys str or int), lists and tuples, nested up to 100 deep, of arrays, Tensors, NumPy scalars, numbers,
         str, bool and None. Arrays of bool, integers, floats and complex numbers; a Tensor is stored as its array.
     path: ends in .npz, or in .safetensors for exchange: that takes a flat dict of arrays only, stores them
-        little-endian and sorted, has no checksum, and is written by `pip install "minigrad[safetensors]"`.
+        little-endian and sorted, has no checksum, and is written by `pip install safetensors`.
     An .npz file is uncompressed, holds one .npy member for each array (numpy.load reads them) and minigrad.json, which
     has the rest of the state and the SHA-256 of each array. Equal states give equal bytes.
     A process killed at any moment leaves the old file or the new one. A link is kept and what it points to is

@@ -54,9 +54,7 @@ def writer(state: Any) -> Callable[[Replacement], None]:
     try:
         from safetensors.numpy import save
     except ImportError as error:
-        raise ImportError(
-            'saving .safetensors needs the safetensors library: pip install "minigrad[safetensors]"'
-        ) from error
+        raise ImportError("saving .safetensors needs the safetensors library: pip install safetensors") from error
     try:
         raw = save(arrays)
     except Exception as error:  # of Rust, without a common class that is public

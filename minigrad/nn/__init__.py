@@ -14,6 +14,7 @@ Sequential()  2,410 parameters
 from minigrad.nn import init
 from minigrad.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from minigrad.nn.attention import MultiheadAttention, TransformerEncoderLayer
+from minigrad.nn.containers import ModuleList, Sequential
 from minigrad.nn.layers import AvgPool2d, Conv1d, Conv2d, Dropout, Embedding, Flatten, Linear, MaxPool2d
 from minigrad.nn.losses import (
     BCEWithLogitsLoss,
@@ -24,7 +25,7 @@ from minigrad.nn.losses import (
     MSELoss,
     NLLLoss,
 )
-from minigrad.nn.module import Module, ModuleList, Parameter, Sequential
+from minigrad.nn.module import Module, Parameter
 from minigrad.nn.normalization import BatchNorm1d, BatchNorm2d, LayerNorm, RMSNorm
 from minigrad.nn.recurrent import GRU, LSTM, RNN
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from minigrad import ArgumentError, Tensor, no_grad
+from minigrad import ArgumentError, DTypeError, Tensor, no_grad
 from minigrad.errors import describe
 from minigrad.random import chosen
 
@@ -36,6 +36,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     1.4142135623730951
     """
     if nonlinearity == "leaky_relu":
+        if param is not None and not isinstance(param, (int, float)):
+            raise ArgumentError("calculate_gain: param", describe(param), "the slope of leaky_relu", "pass 0.01")
         return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
     if nonlinearity not in _GAINS:
         raise ArgumentError(
@@ -94,6 +96,8 @@ def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, generator: Generator = N
     >>> uniform_(Tensor(np.zeros(2)), -1, 1, np.random.default_rng(0))
     Tensor([ 0.27392337, -0.46042657], dtype=float64)
     """
+    if not a <= b:
+        raise ArgumentError("uniform_: a, b", f"a={a}, b={b}", "a lower and an upper bound", "exchange them")
     return _write(tensor, chosen(generator, "uniform_").uniform(a, b, tensor.shape))
 
 
@@ -103,6 +107,8 @@ def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, generator: Generator
     >>> normal_(Tensor(np.zeros(2)), std=0.01, generator=np.random.default_rng(0))
     Tensor([ 0.0012573 , -0.00132105], dtype=float64)
     """
+    if not std >= 0:
+        raise ArgumentError("normal_: std", describe(std), "0 or more", "pass std=0.01, for example")
     return _write(tensor, mean + std * chosen(generator, "normal_").standard_normal(tensor.shape))
 
 
@@ -116,6 +122,8 @@ def trunc_normal_(
     >>> bool(np.abs(trunc_normal_(Tensor(np.zeros(1000))).data).max() <= 2)
     True
     """
+    if not std > 0:
+        raise ArgumentError("trunc_normal_: std", describe(std), "a positive number", "pass std=0.02, for example")
     held = 0.5 * (math.erf((b - mean) / (std * math.sqrt(2))) - math.erf((a - mean) / (std * math.sqrt(2))))
     if not held > 1e-3:
         raise ArgumentError(
@@ -205,6 +213,8 @@ def orthogonal_(tensor: T, gain: float = 1.0, generator: Generator = None) -> T:
 
 
 def _write(tensor: T, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> T:
+    if not isinstance(tensor, Tensor) or tensor.dtype.kind != "f":
+        raise DTypeError("nn.init", describe(tensor), "a Tensor of floats to write into", "pass layer.weight")
     with no_grad():
         tensor[...] = values
     return tensor
@@ -212,7 +222,7 @@ def _write(tensor: T, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]])
 
 def _fans(where: str, tensor: Tensor) -> tuple[int, int]:
     """How many values go into one output, and how many outputs one value goes into."""
-    if tensor.ndim < 2:
+    if not isinstance(tensor, Tensor) or tensor.ndim < 2:
         raise ArgumentError(
             f"{where}: tensor", describe(tensor), "(outputs, inputs, ...)", "use zeros_ or normal_ for a bias"
         )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 import minigrad as mg
-from minigrad import ArgumentError, ShapeError, Tensor
+from minigrad import ArgumentError, ShapeError, Tensor, from_numpy
+from minigrad.contract import numbers
 from minigrad.errors import describe
 from minigrad.nn import init
 from minigrad.nn.module import Module, Parameter, float_dtype
@@ -57,13 +59,8 @@ class Linear(Module):
         try:
             return mg.linear(x, self.weight, self.bias)
         except ShapeError:
-            shape = np.shape(plain(x))
-            raise ShapeError(
-                "Linear",
-                f"x is {describe(plain(x))}",
-                f"(..., {self.in_features}): {self.in_features} features in the last axis",
-                f"build it with in_features={shape[-1]}" if shape else "pass a batch, (N, features)",
-            ) from None
+            _explain(self, x, -1, "features", "in_features", f"(..., {self.in_features})")
+            raise
 
     def extra_repr(self) -> str:
         """The sizes."""
@@ -74,6 +71,8 @@ class _Conv(Module):
     """What the convolutions share; `axes` is how many axes the kernel has."""
 
     axes: int
+    layout: str
+    function: Callable[..., Tensor]
 
     def __init__(
         self,
@@ -89,7 +88,7 @@ class _Conv(Module):
         dtype: DTypeLike | None = None,
         generator: Generator = None,
     ) -> None:
-        kernel = (kernel_size,) * self.axes if isinstance(kernel_size, (int, np.integer)) else tuple(kernel_size)
+        kernel = tuple(kernel_size) if isinstance(kernel_size, (tuple, list)) else (kernel_size,) * self.axes
         positive(self, in_channels=in_channels, out_channels=out_channels, groups=groups)
         positive(self, **{f"kernel_size[{i}]": k for i, k in enumerate(kernel)})
         if in_channels % groups or out_channels % groups or len(kernel) != self.axes:
@@ -101,9 +100,20 @@ class _Conv(Module):
             )
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        for name in ("stride", "dilation"):
+            value = getattr(self, name)
+            positive(self, **dict.fromkeys([name], value) if np.ndim(value) == 0 else dict.fromkeys([name], min(value)))
         fan_in = in_channels // groups * math.prod(kernel)
         shape = (out_channels, in_channels // groups, *kernel)
         self.weight, self.bias = uniform_parameters(self, shape, fan_in, bias, dtype, generator)
+
+    def forward(self, x: TensorLike) -> Tensor:
+        """The convolution of x."""
+        try:
+            return self.function(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        except ShapeError:
+            _explain(self, x, -1 - self.axes, "channels", "in_channels", self.layout.format(self.in_channels))
+            raise
 
     def extra_repr(self) -> str:
         """The sizes, and what is not as by default."""
@@ -124,10 +134,8 @@ class Conv1d(_Conv):
     """
 
     axes = 1
-
-    def forward(self, x: TensorLike) -> Tensor:
-        """The convolution of x."""
-        return mg.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+    layout = "(N, {0}, L)"
+    function = staticmethod(mg.conv1d)
 
 
 class Conv2d(_Conv):
@@ -145,10 +153,8 @@ class Conv2d(_Conv):
     """
 
     axes = 2
-
-    def forward(self, x: TensorLike) -> Tensor:
-        """The convolution of x."""
-        return mg.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+    layout = "(N, {0}, H, W)"
+    function = staticmethod(mg.conv2d)
 
 
 class MaxPool2d(Module):
@@ -230,7 +236,8 @@ class Embedding(Module):
         generator: Generator = None,
     ) -> None:
         positive(self, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+        whole = isinstance(padding_idx, (int, np.integer)) and not isinstance(padding_idx, bool)
+        if padding_idx is not None and not (whole and -num_embeddings <= padding_idx < num_embeddings):
             raise ArgumentError(
                 "Embedding: padding_idx",
                 describe(padding_idx),
@@ -298,19 +305,17 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, *, generator: Generator = None) -> None:
-        if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
-            raise ArgumentError("Dropout: p", describe(p), "a probability from 0 to 1", "pass p=0.5, for example")
-        self.p, self.generator = float(p), generator
+        self.p, self.generator = probability("Dropout: p", p), generator
         chosen(generator, "Dropout")
 
-    def forward(self, x: TensorLike) -> Any:
+    def forward(self, x: TensorLike) -> Tensor:
         """x with some of its entries 0."""
+        values = numbers("Dropout: x", plain(x), None, copy=False)
         if not self.training or self.p == 0:
-            return x
-        values = plain(x)
-        draws = chosen(self.generator, "Dropout").random(np.shape(values), np.float32)
+            return x if isinstance(x, Tensor) else from_numpy(values)
+        draws = chosen(self.generator, "Dropout").random(values.shape, np.float32)
         scale = 0.0 if self.p == 1 else 1 / (1 - self.p)
-        mask = (draws >= self.p) * np.asarray(scale, getattr(values, "dtype", np.float64))
+        mask = (draws >= self.p) * np.asarray(scale, values.dtype if values.dtype.kind == "f" else np.float64)
         return mg.multiply(x, mask)
 
     def extra_repr(self) -> str:
@@ -323,8 +328,33 @@ def positive(layer: Module, **sizes: Any) -> None:
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
             raise ArgumentError(
-                f"{type(layer).__name__}: {name}", describe(size), "a positive integer", f"pass {name}=10, for example"
+                f"{type(layer).__name__}: {name}",
+                describe(size),
+                "a positive integer",
+                f"pass {name.partition('[')[0]}=3, for example",
             )
+
+
+def probability(where: str, p: Any) -> float:
+    """p as a float from 0 to 1. Raises ArgumentError for anything else."""
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.floating)) or not 0 <= p <= 1:
+        raise ArgumentError(where, describe(p), "a probability from 0 to 1", f"pass {where.split(': ')[1]}=0.5, say")
+    return float(p)
+
+
+def _explain(layer: Module, x: TensorLike, axis: int, what: str, argument: str, layout: str) -> None:
+    """The ShapeError of a layer whose x is of another width, in the layer's own words; nothing if that fits."""
+    shape, wanted = np.shape(plain(x)), getattr(layer, argument)
+    if len(shape) >= -axis and shape[axis] == wanted:
+        return
+    raise ShapeError(
+        type(layer).__name__,
+        f"x is {describe(plain(x))}",
+        f"{layout}, with {wanted} {what}",
+        f"build it with {argument}={shape[axis]}, or bring x into that layout"
+        if len(shape) >= -axis
+        else "add the missing axes of x, such as x[None]",
+    ) from None
 
 
 def uniform_parameters(

@@ -6,11 +6,13 @@ In the order of the book: squared error first, then cross-entropy, then their ki
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 
 from minigrad import (
     ArgumentError,
+    DTypeError,
     ShapeError,
     Tensor,
     absolute,
@@ -77,7 +79,24 @@ class Loss(Module):
         return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
 
 
-class MSELoss(Loss):
+class _Difference(Loss):
+    """A loss of x - t: `of` says which."""
+
+    def forward(self, x: TensorLike, t: TensorLike) -> Tensor:
+        """The losses of all values, reduced."""
+        self.same_shape(x, t)
+        name = type(self).__name__
+        arrays = [numbers(f"{name}: {key}", plain(y), None, copy=False) for key, y in (("input", x), ("target", t))]
+        if all(array.dtype.kind == "u" for array in arrays):
+            t = arrays[1].astype(np.float64)  # the difference of unsigned numbers would wrap around
+        return self.reduced(self.of(subtract(x, t)))
+
+    def of(self, d: Tensor) -> Tensor:
+        """The loss of each difference."""
+        raise NotImplementedError
+
+
+class MSELoss(_Difference):
     """loss = mean((x - t)**2)
 
     x, t: of one shape. Raises ShapeError for any others. Source: Deep Learning from Scratch, section 4.2.1.
@@ -86,13 +105,12 @@ class MSELoss(Loss):
     Tensor(2., dtype=float64)
     """
 
-    def forward(self, x: Tensor, t: TensorLike) -> Tensor:
-        """The squared differences, reduced."""
-        self.same_shape(x, t)
-        return self.reduced(square(subtract(x, t)))
+    def of(self, d: Tensor) -> Tensor:
+        """d**2"""
+        return square(d)
 
 
-class L1Loss(Loss):
+class L1Loss(_Difference):
     """loss = mean(|x - t|); the gradient where x = t is 0
 
     x, t: of one shape. Raises ShapeError for any others.
@@ -101,13 +119,12 @@ class L1Loss(Loss):
     Tensor(1., dtype=float64)
     """
 
-    def forward(self, x: Tensor, t: TensorLike) -> Tensor:
-        """The differences without their signs, reduced."""
-        self.same_shape(x, t)
-        return self.reduced(absolute(subtract(x, t)))
+    def of(self, d: Tensor) -> Tensor:
+        """|d|"""
+        return absolute(d)
 
 
-class HuberLoss(Loss):
+class HuberLoss(_Difference):
     """loss = mean(d**2 / 2 where d = |x - t| <= delta, delta * (d - delta / 2) elsewhere)
 
     x, t: of one shape. delta: positive. Raises ShapeError, ArgumentError for any others. Source: Huber (1964).
@@ -118,24 +135,25 @@ class HuberLoss(Loss):
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
-        if not delta > 0:
+        if isinstance(delta, bool) or not isinstance(delta, (int, float, np.floating)) or not delta > 0:
             raise ArgumentError("HuberLoss: delta", describe(delta), "a positive number", "pass delta=1.0")
         self.delta = float(delta)
 
-    def forward(self, x: Tensor, t: TensorLike) -> Tensor:
+    def of(self, d: Tensor) -> Tensor:
         """c * (d - c / 2), c = min(d, delta): one formula for both pieces."""
-        self.same_shape(x, t)
-        d = absolute(subtract(x, t))
+        d = absolute(d)
         c = minimum(d, self.delta)
-        return self.reduced(c * (d - 0.5 * c))
+        return c * (d - 0.5 * c)
 
 
 class CrossEntropyLoss(Loss):
     """loss = -sum_c t_c log(softmax(x)_c), averaged over the samples
 
     x: scores (N, C), or (N, C, ...), before softmax. t: class numbers (N, ...), or one-hot or soft labels of x's shape.
-    weight: (C,) a factor for each class. ignore_index: a class number whose samples do not count.
-    label_smoothing: from 0 to 1. Raises what minigrad.softmax_cross_entropy raises.
+    weight: (C,) a factor for each class; the mean is then over the weights of the labels, whichever form they have
+        (PyTorch divides one-hot and soft labels by the number of samples).
+    ignore_index: a class number whose samples do not count. label_smoothing: from 0 to 1.
+    Raises what minigrad.softmax_cross_entropy raises.
     Source: Deep Learning from Scratch, section 5.6.3.
 
     >>> CrossEntropyLoss()(Tensor([[0.0, 0.0]]), [1])
@@ -145,16 +163,26 @@ class CrossEntropyLoss(Loss):
     def __init__(
         self,
         weight: TensorLike | None = None,
+        *,
         ignore_index: int = -100,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(reduction)
+        _check_index("CrossEntropyLoss", ignore_index)
+        if not isinstance(label_smoothing, (int, float)) or not 0 <= label_smoothing <= 1:
+            raise ArgumentError(
+                "CrossEntropyLoss: label_smoothing",
+                describe(label_smoothing),
+                "a number from 0 to 1",
+                "pass label_smoothing=0.1, for example",
+            )
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
         self.weight = weight if weight is None else numbers("CrossEntropyLoss: weight", plain(weight), None, copy=True)
 
     def forward(self, x: Tensor, t: TensorLike) -> Tensor:
         """softmax_cross_entropy with the classes on axis 1."""
+        x = _tensor("CrossEntropyLoss", x)
         dense = np.shape(plain(t)) == x.shape
         return softmax_cross_entropy(
             x,
@@ -179,13 +207,15 @@ class NLLLoss(Loss):
     Tensor(1., dtype=float64)
     """
 
-    def __init__(self, weight: TensorLike | None = None, ignore_index: int = -100, reduction: str = "mean") -> None:
+    def __init__(self, weight: TensorLike | None = None, *, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(reduction)
+        _check_index("NLLLoss", ignore_index)
         self.ignore_index = ignore_index
         self.weight = weight if weight is None else numbers("NLLLoss: weight", plain(weight), None, copy=True)
 
     def forward(self, x: Tensor, t: TensorLike) -> Tensor:
         """x at the labels, weighted and reduced."""
+        x = _tensor("NLLLoss", x)
         t = numbers("NLLLoss: target", plain(t), None, copy=False)
         classes = x.shape[1] if x.ndim > 1 else x.size
         if t.shape != x.shape[:1] * (x.ndim > 1) + x.shape[2:]:
@@ -228,7 +258,7 @@ class BCEWithLogitsLoss(Loss):
     """
 
     def __init__(
-        self, weight: TensorLike | None = None, reduction: str = "mean", pos_weight: TensorLike | None = None
+        self, weight: TensorLike | None = None, *, reduction: str = "mean", pos_weight: TensorLike | None = None
     ) -> None:
         super().__init__(reduction)
         self.weight, self.pos_weight = weight, pos_weight
@@ -242,6 +272,15 @@ class BCEWithLogitsLoss(Loss):
             weight=self.weight,
             pos_weight=self.pos_weight,
         )
+
+
+def _tensor(loss: str, x: Any) -> Tensor:
+    return x if isinstance(x, Tensor) else Tensor(numbers(f"{loss}: input", x, None, copy=False))
+
+
+def _check_index(loss: str, ignore_index: Any) -> None:
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
+        raise DTypeError(f"{loss}: ignore_index", describe(ignore_index), "a class number", "write ignore_index=-100")
 
 
 class KLDivLoss(Loss):

@@ -1,10 +1,14 @@
-"""Module: a model or a part of one, with its parameters and its state."""
+"""Module: a model or a part of one, with its parameters and its state.
+
+In order: what it consists of, its state, what is done to all of it, how it is shown.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, NamedTuple, Self, TypeVar, overload
+from itertools import islice
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -15,7 +19,7 @@ from minigrad.errors import describe
 from minigrad.tape import Leaf
 from minigrad.tensor import plain
 
-__all__ = ["Loaded", "Module", "ModuleList", "Parameter", "Sequential"]
+__all__ = ["Loaded", "Module", "Parameter"]
 
 Array = NDArray[Any]
 M = TypeVar("M", bound="Module")
@@ -93,18 +97,40 @@ class Module:
         """Puts the path of the innermost module in front of the error; each module on the way out makes it longer."""
         if not hasattr(error, "module"):
             error.module, error.inner = self, error.function
-        found = next((name for name, module in self.named_modules() if module is error.module), None)
+        try:
+            found = next((name for name, module in self.named_modules() if module is error.module), None)
+        except MinigradError:  # attributes that are no good, and would hide what is wrong here
+            return
         if found is not None:
             path = ".".join(filter(None, [type(self).__name__, found]))
             where = f"{path}, {_heading(error.module)}" if found else path
-            inner = error.inner.removeprefix(type(error.module).__name__).removeprefix(": ")
+            inner, name = error.inner, type(error.module).__name__
+            inner = "" if inner == name else inner.removeprefix(f"{name}: ")
             error.function = f"{where}: {inner}" if inner else where
             error.args = (error.function, *error.args[1:])
 
-    # What it consists of
+    def __setattr__(self, name: str, value: Any) -> None:
+        old = self.__dict__.get(name)
+        if isinstance(old, Parameter) and value is not None and not isinstance(value, Parameter):
+            raise DTypeError(
+                f"{type(self).__name__}.{name}",
+                f"{describe(value)} in place of a Parameter, which would be learned and saved no more",
+                "a Parameter, or None",
+                f"write nn.Parameter(...), or into it: with no_grad(): self.{name}[...] = value",
+            )
+        if callable(getattr(type(self), name, None)) and isinstance(value, (Module, Tensor, np.ndarray, list, dict)):
+            raise ArgumentError(
+                f"{type(self).__name__}.{name}",
+                f"{describe(value)} by the name of a method",
+                "a name that no method has",
+                f"rename it: self.{name}_ = ...",
+            )
+        super().__setattr__(name, value)
 
     def register_buffer(self, name: str, array: ArrayLike) -> None:
         """Makes a copy of array the attribute `name`: no parameter, but part of the state, such as a running mean.
+
+        Raises ArgumentError for a name that is taken.
 
         >>> module = Module()
         >>> module.register_buffer("running_mean", np.zeros(2))
@@ -112,8 +138,14 @@ class Module:
         {'running_mean': array([0., 0.])}
         """
         value = numbers("register_buffer: array", plain(array), None, copy=True)
-        if not name.isidentifier():
-            raise ArgumentError("register_buffer: name", repr(name), "a name that an attribute can have", "rename it")
+        taken = name not in self._buffers and (name in vars(self) or callable(getattr(type(self), name, None)))
+        if not name.isidentifier() or taken:
+            raise ArgumentError(
+                "register_buffer: name",
+                f"{name!r}{', which is taken' if taken else ''}",
+                "a name that an attribute can have, and none has",
+                "rename it",
+            )
         setattr(self, name, value)
         if name not in self._buffers:
             self._buffers = (*self._buffers, name)
@@ -123,14 +155,17 @@ class Module:
         for name, value in vars(self).items():
             if isinstance(value, kind):
                 yield name, value
-            elif isinstance(value, (list, tuple, dict)):
-                inside = value.values() if isinstance(value, dict) else value
-                if any(isinstance(x, (Module, Parameter)) for x in inside):
+            elif isinstance(value, (list, tuple, dict, set)):
+                inside = _parts_in(value)
+                if inside is not None:
+                    kinds = "modules" if isinstance(inside, Module) else "parameters"
                     raise DTypeError(
                         f"{type(self).__name__}.{name}",
-                        f"a {type(value).__name__} with modules or parameters in it",
-                        "a ModuleList, or attributes of their own: they would be passed over",
-                        f"write self.{name} = nn.ModuleList([...])",
+                        f"a {type(value).__name__} with {kinds} in it",
+                        "a ModuleList of modules, or attributes of their own: they would be passed over",
+                        f"write self.{name} = nn.ModuleList([...])"
+                        if isinstance(inside, Module)
+                        else f"write self.{name}_0 = nn.Parameter(...) for each",
                     )
             elif isinstance(value, Tensor) and not isinstance(value, Parameter) and isinstance(value._node, Leaf):
                 raise DTypeError(
@@ -153,7 +188,8 @@ class Module:
 
         remove_duplicate: False for every path to a module that is in several places.
 
-        >>> [name for name, _ in Sequential(Sequential(Module()), Module()).named_modules()]
+        >>> from minigrad.nn import ReLU, Sequential
+        >>> [name for name, _ in Sequential(Sequential(ReLU()), ReLU()).named_modules()]
         ['', '0', '0.0', '1']
         """
         seen: set[int] = set()
@@ -177,8 +213,9 @@ class Module:
 
         Raises DTypeError for parameters or modules in a list, and for a Tensor that should be a Parameter.
 
-        >>> [name for name, _ in Sequential(Module(), Module()).named_parameters()]
-        []
+        >>> from minigrad.nn import Linear, Sequential
+        >>> [name for name, _ in Sequential(Linear(2, 2), Linear(2, 1)).named_parameters()]
+        ['0.weight', '0.bias', '1.weight', '1.bias']
         """
         seen: set[int] = set()
         for path, module in self.named_modules(prefix, remove_duplicate=remove_duplicate):
@@ -195,7 +232,8 @@ class Module:
         """(path, array) for all buffers: what is kept with the model and not learned."""
         for path, module in self.named_modules(prefix, remove_duplicate=remove_duplicate):
             for name in module._buffers:
-                yield ".".join(filter(None, [path, name])), getattr(module, name)
+                if getattr(module, name) is not None:
+                    yield ".".join(filter(None, [path, name])), np.asarray(getattr(module, name))
 
     def buffers(self) -> Iterator[Array]:
         """All buffers."""
@@ -204,8 +242,9 @@ class Module:
     def get_submodule(self, path: str) -> Module:
         """The module at a path such as "layers.0". Raises LabelError where there is none.
 
-        >>> Sequential(Module()).get_submodule("0")
-        Module()
+        >>> from minigrad.nn import ReLU, Sequential
+        >>> Sequential(ReLU()).get_submodule("0")
+        ReLU()
         """
         found = dict(self.named_modules(remove_duplicate=False))
         if path not in found:
@@ -218,22 +257,23 @@ class Module:
             )
         return found[path]
 
-    # Its state
-
     def state_dict(self) -> dict[str, Array]:
         """{path: array} with a copy of every parameter and buffer, in order: what save() keeps.
 
-        >>> Sequential(Module()).state_dict()
-        {}
+        >>> module = Module()
+        >>> module.w = Parameter([1.0, 2.0])
+        >>> module.state_dict()
+        {'w': array([1., 2.])}
         """
-        return {name: np.array(plain(x)) for name, x in self._state().items()}
+        return {path: np.array(plain(getattr(module, name))) for path, (module, name) in self._state().items()}
 
-    def _state(self) -> dict[str, Parameter | Array]:
-        """Every parameter and buffer itself, by all of its paths."""
-        state: dict[str, Parameter | Array] = {}
+    def _state(self) -> dict[str, tuple[Module, str]]:
+        """Where every parameter and buffer is, module and name, by all of its paths."""
+        state: dict[str, tuple[Module, str]] = {}
         for path, module in self.named_modules(remove_duplicate=False):
-            own = [*module._own(Parameter), *((name, getattr(module, name)) for name in module._buffers)]
-            state |= {".".join(filter(None, [path, name])): x for name, x in own}
+            names = [name for name, _ in module._own(Parameter)]
+            names += [name for name in module._buffers if getattr(module, name) is not None]
+            state |= {".".join(filter(None, [path, name])): (module, name) for name in names}
         return state
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Loaded:
@@ -244,19 +284,26 @@ class Module:
         Raises ArgumentError, which lists what is missing, unexpected or of another shape with the nearest names, and
         then nothing has been written.
 
-        >>> model = Sequential(Module())
-        >>> model.load_state_dict({})
+        >>> module = Module()
+        >>> module.w = Parameter([1.0, 2.0])
+        >>> module.load_state_dict({"w": np.array([3.0, 4.0])})
         Loaded(missing_keys=[], unexpected_keys=[])
+        >>> module.w
+        Tensor([3., 4.], dtype=float64, requires_grad=True)
         """
         where = f"{type(self).__name__}.load_state_dict"
         if not isinstance(state, Mapping):
             raise DTypeError(where, describe(state), "a dict of arrays by name", "pass what state_dict() gave")
-        own = self._state()
+        places = self._state()
+        own: dict[str, Array] = {path: np.asarray(plain(getattr(*place))) for path, place in places.items()}
         missing = [name for name in own if name not in state]
         unexpected = [str(name) for name in state if name not in own]
-        arrays = {
-            name: numbers(f"{where}: {name}", plain(state[name]), None, copy=False) for name in own.keys() & state
-        }
+        nested = next((name for name, value in state.items() if isinstance(value, Mapping)), None)
+        if nested is not None:
+            raise DTypeError(
+                where, f"a dict at {nested!r}", "a dict of arrays by name", f"pass the model's part: state[{nested!r}]"
+            )
+        arrays = {n: numbers(f"{where}: {n}", plain(state[n]), None, copy=False) for n in own if n in state}
         wrong = []
         if strict:
             wrong += [_named("missing", name, unexpected, "the state has") for name in missing]
@@ -266,20 +313,26 @@ class Module:
                 wrong.append(f"{name} has shape {arrays[name].shape} in the state and {own[name].shape} in the model")
             elif name in arrays and not np.can_cast(arrays[name].dtype, own[name].dtype, "same_kind"):
                 wrong.append(f"{name} is {arrays[name].dtype} in the state and {own[name].dtype} in the model")
+        if not strict and own and state and not arrays:
+            wrong = ["no name in common"]
+            wrong += [_named("unexpected", name, missing, "the model has") for name in unexpected]
         if wrong:
             more = f"; and {len(wrong) - 12} more" if len(wrong) > 12 else ""
             raise ArgumentError(
                 where,
                 "; ".join(wrong[:12]) + more,
                 f"the {len(own)} names and shapes of this model's state_dict()",
-                "build the model with the sizes it was saved with, or pass strict=False for part of the names",
+                _way_out(own, arrays, unexpected),
             )
         with no_grad():
-            for name, array in arrays.items():
-                own[name][...] = array
+            for path, array in arrays.items():
+                module, name = places[path]
+                target = getattr(module, name)
+                if isinstance(target, (Parameter, np.ndarray)):
+                    target[...] = array
+                else:  # a buffer that has become a number: n + 1 of an array without axes is none
+                    setattr(module, name, array.astype(own[path].dtype))
         return Loaded(missing, unexpected)
-
-    # What is done to all of it
 
     def train(self, mode: bool = True) -> Self:
         """Sets `training` for this module and all within it: Dropout drops, BatchNorm uses the batch. Returns self."""
@@ -321,7 +374,7 @@ class Module:
         for module in self.modules():
             for name in module._buffers:
                 array = getattr(module, name)
-                if array.dtype.kind == "f":
+                if array is not None and array.dtype.kind == "f":
                     setattr(module, name, array.astype(wanted))
         return self
 
@@ -331,15 +384,13 @@ class Module:
             f(module)
         return self
 
-    # How it is shown
-
     def extra_repr(self) -> str:
         """What repr shows between the parentheses: the sizes."""
         return ""
 
     def __repr__(self) -> str:
         lines = []
-        for path, module in self.named_modules():
+        for path, module in self.named_modules(remove_duplicate=False):
             depth, name = (path.count(".") + 1, path.rpartition(".")[2]) if path else (0, "")
             own = [f"{key} {p.shape}" for key, p in module._own(Parameter)]
             count = sum(p.size for p in module.parameters())
@@ -347,99 +398,6 @@ class Module:
             total = f"  {parts}{count:,} parameters" if own or (count and not path) else ""
             lines.append("  " * depth + (f"{name}: " if name else "") + _title(module) + total)
         return "\n".join(lines)
-
-
-class _Numbered(Module):
-    """Modules that are named by their place."""
-
-    def __init__(self, modules: Iterable[tuple[str, Module]]) -> None:
-        for name, module in modules:
-            self._add(name, module)
-
-    def _add(self, name: str, module: Module) -> None:
-        where = type(self).__name__
-        if not isinstance(module, Module):
-            given = "a class" if isinstance(module, type) else describe(module)
-            raise DTypeError(
-                f"{where}: {name}",
-                f"{given}{f' {module.__name__}' if isinstance(module, type) else ''}",
-                "modules",
-                "write the call too, such as nn.ReLU()",
-            )
-        if not name or "." in name or hasattr(type(self), name):
-            raise ArgumentError(
-                f"{where}: {name}", f"the name {name!r}", "a name without dots that no method has", "rename it"
-            )
-        setattr(self, name, module)
-
-    def append(self, module: Module) -> Self:
-        """Adds a module at the end. Returns self."""
-        self._add(str(len(self)), module)
-        return self
-
-    def extend(self, modules: Iterable[Module]) -> Self:
-        """Adds modules at the end. Returns self."""
-        for module in modules:
-            self.append(module)
-        return self
-
-    def __len__(self) -> int:
-        return len(list(self.children()))
-
-    def __iter__(self) -> Iterator[Module]:
-        return self.children()
-
-    @overload
-    def __getitem__(self, index: int) -> Module: ...
-    @overload
-    def __getitem__(self, index: slice) -> Self: ...
-    def __getitem__(self, index: int | slice) -> Module | Self:
-        inside = list(self.children())
-        if isinstance(index, slice):
-            return type(self)(*inside[index]) if isinstance(self, Sequential) else type(self)(inside[index])  # type: ignore[arg-type]  # a ModuleList here
-        if not -len(inside) <= index < len(inside):
-            raise LabelError(
-                f"{type(self).__name__}[{index}]",
-                f"index {index} of {len(inside)} modules",
-                f"an index from {-len(inside)} to {len(inside) - 1}",
-                "count from 0",
-            )
-        return inside[index]
-
-
-class Sequential(_Numbered):
-    """out = the modules one after the other, each on what the one before gave.
-
-    modules: modules, named "0", "1", ...; or one dict of modules by name.
-
-    >>> Sequential(Module(), Module())
-    Sequential()
-      0: Module()
-      1: Module()
-    """
-
-    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
-        if len(modules) == 1 and isinstance(modules[0], Mapping):
-            super().__init__(modules[0].items())
-        else:
-            super().__init__((str(i), module) for i, module in enumerate(modules))  # type: ignore[misc]  # _add refuses what is no Module
-
-    def forward(self, x: Any) -> Any:
-        """The last module's result."""
-        for module in self.children():
-            x = module(x)
-        return x
-
-
-class ModuleList(_Numbered):
-    """A list of modules that belong to the module whose attribute it is; forward is for that one to write.
-
-    >>> len(ModuleList([Module(), Module()]))
-    2
-    """
-
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
-        super().__init__((str(i), module) for i, module in enumerate(modules))
 
 
 def float_dtype(where: str, dtype: DTypeLike | None) -> np.dtype[Any]:
@@ -451,6 +409,28 @@ def float_dtype(where: str, dtype: DTypeLike | None) -> np.dtype[Any]:
     if wanted.kind != "f":
         raise DTypeError(f"{where}: dtype", repr(dtype), "a float dtype", 'write dtype="float32"')
     return wanted
+
+
+def _parts_in(value: Any) -> Module | Parameter | None:
+    """The first module or parameter in lists, tuples, sets and dicts within each other; of each the first thousand."""
+    queue = [value]
+    for thing in queue:
+        if isinstance(thing, (Module, Parameter)):
+            return thing
+        if isinstance(thing, (list, tuple, set, dict)) and len(queue) < 10_000:
+            queue += islice(thing.values() if isinstance(thing, dict) else thing, 1000)
+    return None
+
+
+def _way_out(own: Mapping[str, Array], arrays: Mapping[str, Array], unexpected: list[str]) -> str:
+    """What to do about a state that does not fit."""
+    if any(array.shape != own[name].shape for name, array in arrays.items()):
+        return "build the model with the sizes it was saved with"
+    for name in unexpected:
+        prefix, dot, _ = name.partition(".")
+        if dot and name.removeprefix(prefix + dot) in own:
+            return f"take the prefix away: {{k.removeprefix({prefix + dot!r}): v for k, v in state.items()}}"
+    return "build the model that was saved, or pass strict=False for the names that both have"
 
 
 def _title(module: Module) -> str:

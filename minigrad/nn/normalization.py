@@ -102,7 +102,8 @@ class _BatchNorm(Module):
         dtype: DTypeLike | None = None,
     ) -> None:
         positive(self, num_features=num_features)
-        if momentum is not None and not 0 <= momentum <= 1:
+        real = isinstance(momentum, (int, float, np.floating)) and not isinstance(momentum, bool)
+        if momentum is not None and not (real and 0 <= momentum <= 1):
             raise ArgumentError(
                 f"{type(self).__name__}: momentum",
                 describe(momentum),
@@ -141,9 +142,9 @@ class _BatchNorm(Module):
         assert var is not None
         scale = (1 / np.sqrt(var + self.eps)).astype(var.dtype)
         out = mg.multiply(mg.subtract(x, mean.reshape(shape)), scale.reshape(shape))
-        if self.weight is not None and self.bias is not None:
-            out = out * mg.reshape(self.weight, shape) + mg.reshape(self.bias, shape)
-        return out
+        if self.weight is not None:
+            out = out * mg.reshape(self.weight, shape)
+        return out if self.bias is None else out + mg.reshape(self.bias, shape)
 
     def _track(self, mean: Any, var: Any, count: int) -> None:
         """running = (1 - momentum) * running + momentum * batch, with the unbiased variance."""
@@ -194,12 +195,12 @@ class BatchNorm2d(_BatchNorm):
 
 
 def _shape(layer: Module, shape: int | tuple[int, ...]) -> tuple[int, ...]:
-    lengths = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    lengths = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     positive(layer, **{f"normalized_shape[{i}]": n for i, n in enumerate(lengths)})
     return tuple(map(int, lengths))
 
 
 def _eps(layer: Module, eps: float) -> float:
-    if not eps >= 0:
+    if isinstance(eps, bool) or not isinstance(eps, (int, float, np.floating)) or not eps >= 0:
         raise ArgumentError(f"{type(layer).__name__}: eps", describe(eps), "0 or more", "pass eps=1e-5")
     return float(eps)

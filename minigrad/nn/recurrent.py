@@ -13,7 +13,7 @@ import minigrad as mg
 from minigrad import ArgumentError, DTypeError, ShapeError, Tensor
 from minigrad.errors import describe
 from minigrad.nn import init
-from minigrad.nn.layers import Dropout, positive
+from minigrad.nn.layers import Dropout, positive, probability
 from minigrad.nn.module import Module, Parameter, float_dtype
 from minigrad.random import chosen
 from minigrad.tensor import TensorLike
@@ -44,10 +44,7 @@ class _Recurrent(Module):
     ) -> None:
         name = type(self).__name__
         positive(self, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout <= 1:
-            raise ArgumentError(
-                f"{name}: dropout", describe(dropout), "a probability from 0 to 1", "pass dropout=0.5, for example"
-            )
+        dropout = probability(f"{name}: dropout", dropout)
         if dropout and num_layers == 1:
             warnings.warn(
                 f"{name}: dropout={dropout} has no effect with num_layers=1: it is applied between layers",

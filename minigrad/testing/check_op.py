@@ -50,7 +50,7 @@ def check_op(
     float32 and float64 stay what they are, forward and backward, in every memory layout; that inputs and dout stay
     untouched; that gradients have the shapes of their inputs and memory of their own.
     The report shows the smallest call for which something is wrong. Raises InvalidArgument for an op that declares
-    nothing to draw from, DTypeError for what is no op, ImportError without hypothesis: pip install minigrad[testing].
+    nothing to draw from, DTypeError for what is no op, ImportError without hypothesis: pip install hypothesis.
 
     >>> class Cube(Op):
     ...     '''out = x**3'''
@@ -74,7 +74,7 @@ def check_op(
         from minigrad.testing.calls import Call, calls
         from minigrad.testing.strategies import LAYOUTS
     except ImportError as error:
-        raise ImportError("check_op draws with hypothesis: pip install minigrad[testing]") from error
+        raise ImportError("check_op draws with hypothesis: pip install hypothesis") from error
     drawn_from = op if isinstance(op, Op) else cls
     title = repr(op) if isinstance(op, Op) else cls.name
     counts: Counter[tuple[str, str]] = Counter()

@@ -20,7 +20,7 @@ try:
 except ImportError as error:
     raise ImportError(
         "minigrad.testing.strategies draws through hypothesis, which is not installed; "
-        "install it with: pip install minigrad[testing]"
+        "install it with: pip install hypothesis"
     ) from error
 
 # hypothesis is imported here alone, where its absence is explained.

@@ -125,7 +125,7 @@ def _drawn(check: _Check, inputs: Sequence[Any], max_examples: int) -> FusedRepo
         import hypothesis
         from hypothesis import strategies
     except ImportError as error:
-        raise ImportError("drawing inputs needs hypothesis: pip install minigrad[testing]") from error
+        raise ImportError("drawing inputs needs hypothesis: pip install mpmath") from error
 
     class Refused(Exception):
         pass
@@ -459,7 +459,7 @@ class _Judge:
             if same:
                 return None
             reason = (
-                f"fused is {a:.6g} and unfused {b:.6g}; nobody can say which is right: install minigrad[testing]"
+                f"fused is {a:.6g} and unfused {b:.6g}; nobody can say which is right: install mpmath"
                 if isinstance(error, ImportError)
                 else f"fused is {a:.6g} and unfused {b:.6g}, but unfused cannot be the referee: {error}"
             )

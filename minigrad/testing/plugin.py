@@ -56,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
             from hypothesis import settings
         except ImportError as error:
             raise pytest.UsageError(
-                "--gradcheck-profile sets up hypothesis, which is not installed: pip install minigrad[testing]"
+                "--gradcheck-profile sets up hypothesis, which is not installed: pip install hypothesis"
             ) from error
         name = f"minigrad-{profile}"
         settings.register_profile(name, **PROFILES[profile])

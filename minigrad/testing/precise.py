@@ -55,7 +55,7 @@ def _context(digits: int) -> Any:
     try:
         mpmath = import_module("mpmath")
     except ImportError as error:
-        raise ImportError("arithmetic at high precision needs mpmath: pip install minigrad[testing]") from error
+        raise ImportError("arithmetic at high precision needs mpmath: pip install mpmath") from error
     context = mpmath.MPContext()
     context.dps = digits
     return context

@@ -27,7 +27,7 @@ def gradient_property(
     Inputs for which the report is vacuous or inconclusive, such as zeros in a product, are drawn anew.
     A failing test shows the smallest inputs that fail, and the report for them. The test takes no arguments, so that
     pytest and unittest run it; `test.hypothesis` is there as for any hypothesis test.
-    Raises ArgumentError without a strategy, ImportError without hypothesis: pip install minigrad[testing].
+    Raises ArgumentError without a strategy, ImportError without hypothesis: pip install hypothesis.
 
     >>> from minigrad import multiply, sigmoid
     >>> from minigrad.testing.strategies import arrays
@@ -40,7 +40,7 @@ def gradient_property(
         from hypothesis import given, reject
         from hypothesis import strategies as st
     except ImportError as error:
-        raise ImportError("gradient_property needs hypothesis: pip install minigrad[testing]") from error
+        raise ImportError("gradient_property needs hypothesis: pip install hypothesis") from error
     if len(strategies) == 1 and not isinstance(strategies[0], st.SearchStrategy) and callable(strategies[0]):
         raise ArgumentError(
             "gradient_property",

@@ -67,12 +67,12 @@ class StepSizeStudy:
     def plot(self, path: str | Path | None = None) -> Any:
         """Draws both errors over h with Matplotlib; returns the figure, saved at path where one is given.
 
-        Raises ImportError without Matplotlib: pip install minigrad[plot].
+        Raises ImportError without Matplotlib: pip install matplotlib.
         """
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise ImportError("StepSizeStudy.plot draws with Matplotlib: pip install minigrad[plot]") from error
+            raise ImportError("StepSizeStudy.plot draws with Matplotlib: pip install matplotlib") from error
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axes = figure.add_subplot()
         shown = [i for i, h in enumerate(self.h) if h >= 1e-20]
