@@ -11,8 +11,9 @@ PAGE = Path(__file__).with_name("reference.md")
 
 HEAD = """# Names
 
-Made from the docstrings by `python docs/reference.py`; a test compares. `help(name)` shows shapes, what is raised, sources and an
-example. [The ops](ops.md), all of them functions of `minigrad` itself, have a page of their own, and so has [the book](book.md).
+Made from the docstrings by `python docs/reference.py`; a test compares. `help(name)` shows shapes, what is raised,
+sources and an example. [The ops](ops.md), all of them functions of `minigrad` itself, have a page of their own, and
+so has [the book](book.md).
 """
 
 PARTS = {
