@@ -176,11 +176,21 @@ class Module:
                 )
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """(name, module) for each module that is an attribute of this one."""
+        """(name, module) for each module that is an attribute of this one.
+
+        >>> from minigrad.nn import ReLU, Sequential
+        >>> list(Sequential(ReLU()).named_children())
+        [('0', ReLU())]
+        """
         return self._own(Module)
 
     def children(self) -> Iterator[Module]:
-        """The modules that are attributes of this one."""
+        """The modules that are attributes of this one.
+
+        >>> from minigrad.nn import ReLU, Sequential
+        >>> list(Sequential(ReLU()).children())
+        [ReLU()]
+        """
         return (module for _, module in self.named_children())
 
     def named_modules(self, prefix: str = "", *, remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
@@ -205,7 +215,12 @@ class Module:
             queue += [(name, child, above | {id(module)}) for name, child in reversed(inside)]
 
     def modules(self) -> Iterator[Module]:
-        """This module and all within it, each once."""
+        """This module and all within it, each once.
+
+        >>> from minigrad.nn import ReLU, Sequential
+        >>> [type(module).__name__ for module in Sequential(ReLU()).modules()]
+        ['Sequential', 'ReLU']
+        """
         return (module for _, module in self.named_modules())
 
     def named_parameters(self, prefix: str = "", *, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
@@ -225,18 +240,33 @@ class Module:
                     yield ".".join(filter(None, [path, name])), p
 
     def parameters(self) -> Iterator[Parameter]:
-        """All parameters, each once: what an optimiser is given."""
+        """All parameters, each once: what an optimiser is given.
+
+        >>> from minigrad.nn import Linear
+        >>> [p.shape for p in Linear(3, 2).parameters()]
+        [(2, 3), (2,)]
+        """
         return (p for _, p in self.named_parameters())
 
     def named_buffers(self, prefix: str = "", *, remove_duplicate: bool = True) -> Iterator[tuple[str, Array]]:
-        """(path, array) for all buffers: what is kept with the model and not learned."""
+        """(path, array) for all buffers: what is kept with the model and not learned.
+
+        >>> from minigrad.nn import BatchNorm1d
+        >>> [name for name, _ in BatchNorm1d(2).named_buffers()]
+        ['running_mean', 'running_var', 'num_batches_tracked']
+        """
         for path, module in self.named_modules(prefix, remove_duplicate=remove_duplicate):
             for name in module._buffers:
                 if getattr(module, name) is not None:
                     yield ".".join(filter(None, [path, name])), np.asarray(getattr(module, name))
 
     def buffers(self) -> Iterator[Array]:
-        """All buffers."""
+        """All buffers.
+
+        >>> from minigrad.nn import BatchNorm1d
+        >>> [array.shape for array in BatchNorm1d(2).buffers()]
+        [(2,), (2,), ()]
+        """
         return (array for _, array in self.named_buffers())
 
     def get_submodule(self, path: str) -> Module:
@@ -335,22 +365,43 @@ class Module:
         return Loaded(missing, unexpected)
 
     def train(self, mode: bool = True) -> Self:
-        """Sets `training` for this module and all within it: Dropout drops, BatchNorm uses the batch. Returns self."""
+        """Sets `training` for this module and all within it: Dropout drops, BatchNorm uses the batch. Returns self.
+
+        >>> Module().train(False).training
+        False
+        """
         for module in self.modules():
             module.training = bool(mode)
         return self
 
     def eval(self) -> Self:
-        """train(False): Dropout does nothing, BatchNorm uses what it has seen in training."""
+        """train(False): Dropout does nothing, BatchNorm uses what it has seen in training. Returns self.
+
+        >>> Module().eval().training
+        False
+        """
         return self.train(False)
 
     def zero_grad(self) -> None:
-        """Forgets the gradients: `.grad` of every parameter becomes None."""
+        """Forgets the gradients: `.grad` of every parameter becomes None.
+
+        >>> from minigrad.nn import Linear
+        >>> model = Linear(2, 1)
+        >>> model(np.ones((1, 2))).sum().backward()
+        >>> model.zero_grad()
+        >>> model.weight.grad is None
+        True
+        """
         for p in self.parameters():
             p.zero_grad()
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Sets requires_grad of every parameter: False freezes them. Returns self."""
+        """Sets requires_grad of every parameter: False freezes them. Returns self.
+
+        >>> from minigrad.nn import Linear
+        >>> Linear(2, 1).requires_grad_(False)(np.ones((1, 2))).requires_grad
+        False
+        """
         for p in self.parameters():
             p.requires_grad = requires_grad
         return self
@@ -379,7 +430,12 @@ class Module:
         return self
 
     def apply(self, f: Callable[[Module], Any]) -> Self:
-        """Calls f on every module, the inner ones first, as for initialising. Returns self."""
+        """Calls f on every module, the inner ones first, as for initialising. Returns self.
+
+        >>> from minigrad.nn import Linear, init
+        >>> Linear(2, 1).apply(lambda module: init.zeros_(module.weight)).weight
+        Tensor([[0., 0.]], dtype=float64, requires_grad=True)
+        """
         for module in reversed(list(self.modules())):
             f(module)
         return self
