@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minigrad.errors import DTypeError, LabelError, ShapeError, describe
+from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
 
 __all__ = [
     "AWAY_FROM_ZERO",
@@ -23,9 +23,11 @@ __all__ = [
     "broadcast_clash",
     "check_labels",
     "contract_clash",
+    "is_whole",
     "native",
     "numbers",
     "objects_pass",
+    "whole",
     "write",
 ]
 
@@ -86,6 +88,23 @@ def numbers(function: str, data: Any, dtype: DTypeLike | None, *, copy: bool) ->
             "convert them first, for example np.array(data, dtype=float)",
         )
     return native(array)
+
+
+def whole(where: str, value: Any, least: int = 1, fix: str = "") -> int:
+    """value as an int; ArgumentError for what is no whole number of at least `least`: True and 2.0 are none.
+
+    where: function and argument, "Linear: out_features". fix: one that gives the argument a value, if none is given.
+    """
+    if not is_whole(value, least):
+        got = describe(value.item() if isinstance(value, np.generic) else value)
+        example = f"write {where.split(': ')[-1]}={max(least, 1)}, for example"
+        raise ArgumentError(where, got, f"a whole number, {least} or more", fix or example)
+    return int(value)
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether value is an integer, Python's or NumPy's, of at least `least`."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= least)
 
 
 def check_labels(

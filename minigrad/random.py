@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.contract import whole
 from minigrad.errors import ArgumentError, describe
 
 __all__ = ["chosen", "default_generator", "get_rng_state", "manual_seed", "set_rng_state"]
@@ -34,8 +35,7 @@ def manual_seed(seed: int) -> np.random.Generator:
     >>> manual_seed(0).integers(10, size=3)
     array([8, 6, 5])
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ArgumentError("manual_seed: seed", describe(seed), "a whole number, 0 or more", "pass 0, for example")
+    seed = whole("manual_seed: seed", seed, 0, "pass 0, for example")
     generator = default_generator()
     generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
     return generator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import io
 import json
 import os
 import queue
@@ -13,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import ArgumentError, DTypeError, GraphError, LabelError, ShapeError, data
 from minigrad.data import DataLoader, Dataset, Subset, TensorDataset, blobs, moons, random_split, sine, spiral, xor
+from minigrad.data import download as downloading
 from minigrad.data import loader as loading
 
 
@@ -293,7 +296,11 @@ def test_samples_are_stacked_part_by_part() -> None:
     assert [(a.shape, a.dtype) for a in batch] == [
         ((3, 2), np.float32), ((3,), np.int64), ((3, 1), np.float64), ((3, 1), bool),
     ]  # fmt: skip
-    assert rows(DataLoader(np.arange(3.0), 2)) == [[0.0, 1.0], [2.0]]
+    assert rows(DataLoader(np.arange(3.0), 2, num_workers=0)) == [[0.0, 1.0], [2.0]]
+    images = [np.full((2, 2), float(i)) for i in range(3)]
+    assert [x.shape for (x,) in DataLoader(images, 2)] == [(2, 2, 2), (1, 2, 2)]
+    assert rows(DataLoader((1.0, 2.0, 3.0), 3)) == [[1.0, 2.0, 3.0]]  # a tuple of numbers is as good as a list
+    assert len(DataLoader(((np.ones(2), 1), (np.ones(2), 0)))) == 2
     assert list(DataLoader(samples, 2, collate_fn=len)) == [2, 1]
 
 
@@ -333,13 +340,39 @@ def test_a_stop_iteration_of_the_data_set_does_not_pass_for_the_end(prefetch: in
     [
         ([(1, 2), (1, 2), (1,)], ShapeError, r"dataset\[2\] has 1 parts, dataset\[0\] has 2"),
         ([([1, 2],), ([1, 2],), ([1],)], ShapeError, r"dataset\[2\] has part 0 of shape \(1,\), .* shape \(2,\)"),
-        ([1.0, 2.0, "a"], DTypeError, r"part 0 of dataset\[2\]: .*'a'"),
-        ([{"x": 1}], DTypeError, r"part 0 of dataset\[0\]: .*dict"),
+        ([1.0, 2.0, "a"], DTypeError, r"part 0 of dataset\[2\]: data is str 'a'.* pass collate_fn="),
+        (["a", "b"], DTypeError, r"part 0 of dataset\[0\]: data is str 'a'.* pass collate_fn="),
+        ([{"x": 1}], DTypeError, r"part 0 of dataset\[0\]: data is a dict.* pass collate_fn="),
+        ([(1, {"x": 1}), (1, {"x": 1})], DTypeError, r"part 1 of dataset\[0\]: data is a dict.* pass collate_fn="),
     ],
 )
 def test_samples_that_do_not_stack_are_named(samples: Any, error: Any, words: str) -> None:
-    with pytest.raises(error, match=rf"{words}.*; expected .*; "):
+    with pytest.raises(error, match=words) as caught:
         list(DataLoader(samples, 3))
+    assert "collate_fn" in caught.value.fix  # type: ignore[attr-defined]  # both are errors of minigrad
+    assert len(next(iter(DataLoader(samples, 3, collate_fn=list)))) == len(samples)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("error", [None, OSError("reset"), KeyboardInterrupt()])
+@pytest.mark.parametrize("arrives", [b"some", b""])
+def test_a_download_that_fails_ends_its_line(
+    terminal: bool, error: Any, arrives: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chunks(url: str, have: int) -> Iterator[tuple[int, bytes]]:
+        if arrives and not have:
+            yield have, arrives
+        if error:
+            raise error
+
+    said = io.StringIO()
+    said.isatty = lambda: terminal  # type: ignore[method-assign]  # what a terminal says
+    monkeypatch.setattr(sys, "stderr", said)
+    monkeypatch.setattr(downloading, "_chunks", chunks)
+    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else mg.CheckpointError):
+        downloading.download_files(tmp_path, ["t10k-labels-idx1-ubyte.gz"])
+    shown = "\rt10k-labels-idx1-ubyte.gz  0.0 of 0.0 MB\n"
+    assert said.getvalue() == (shown if terminal and arrives else "")
 
 
 # The thread
@@ -565,6 +598,13 @@ GOOD: dict[str, Any] = {"position": 1, "generator": rng().bit_generator.state}
         (lambda: loaded(batch_size=True), ArgumentError, "batch_size: bool True"),
         (lambda: DataLoader(np.zeros(3), np.zeros(3)), ArgumentError, r"TensorDataset\(x, t\)"),
         (lambda: loaded(prefetch=-1), ArgumentError, "prefetch: int -1"),
+        (lambda: loaded(num_workers=2), ArgumentError, "num_workers: num_workers=2; .*; pass prefetch=2"),
+        (lambda: loaded(num_workers=None), ArgumentError, "num_workers: NoneType None"),
+        (lambda: DataLoader((np.ones(9), np.ones(9))), DTypeError, r"a tuple of 2 arrays, .*TensorDataset\(x, t\)"),
+        (lambda: DataLoader((mg.Tensor([1.0]),)), DTypeError, "a tuple of 1 arrays"),
+        (lambda: Subset((np.ones(9), np.ones(9)), [0]), DTypeError, "Subset: dataset: a tuple of 2 arrays"),
+        (lambda: random_split((np.ones(9), np.ones(9)), [1, 1]), DTypeError, "random_split: dataset: a tuple"),
+        (lambda: loaded(batch_size=np.int64(-1)), ArgumentError, "batch_size: int -1"),
         (lambda: loaded(shuffle="yes"), DTypeError, "shuffle: str 'yes'"),
         (lambda: loaded(drop_last=1), DTypeError, "drop_last: int 1"),
         (lambda: loaded(generator=np.random.RandomState()), ArgumentError, "generator: a RandomState"),
@@ -591,7 +631,9 @@ GOOD: dict[str, Any] = {"position": 1, "generator": rng().bit_generator.state}
         (lambda: sine(10, generator=0), ArgumentError, "sine: generator"),
         (lambda: blobs(10, [1.0, 2.0]), ShapeError, r"blobs: centers: float64 \(2,\)"),
         (lambda: blobs(10, [[np.inf, 0]]), ShapeError, "blobs: centers"),
-        (lambda: blobs(10, 0), ArgumentError, "int 0"),
+        (lambda: blobs(10, 0), ArgumentError, "blobs: centers: int 0; .*; pass centers=3"),
+        (lambda: blobs(10, True), ArgumentError, "blobs: centers: bool True"),
+        (lambda: blobs(2, 3), ArgumentError, "blobs: n: int 2; expected a whole number, 3 or more"),
         (lambda: blobs(10, "three"), DTypeError, "blobs: centers"),
     ],
 )  # fmt: skip

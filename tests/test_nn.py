@@ -157,6 +157,8 @@ def test_gradients_arrive_and_are_forgotten() -> None:
     model = Net()
     model(np.ones((2, 3))).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+    model.zero_grad(set_to_none=False)
+    assert all(not p.grad.any() for p in model.parameters())
     model.zero_grad()
     assert all(p.grad is None for p in model.parameters())
     model.requires_grad_(False)
@@ -353,8 +355,8 @@ def test_truncated_values_stay_within_their_bounds() -> None:
         (lambda: init.kaiming_normal_(Tensor([[1.0]]), mode="fan"), '"fan_in" or "fan_out"'),
         (lambda: init.calculate_gain("rleu"), "relu"),
         (lambda: init.normal_(Tensor([1.0]), generator=np.random), "a numpy.random.Generator"),
-        (lambda: nn.Linear(0, 3), "a positive integer"),
-        (lambda: nn.Linear(3, 2.5), "a positive integer"),
+        (lambda: nn.Linear(0, 3), "whole number"),
+        (lambda: nn.Linear(3, 2.5), "whole number"),
         (lambda: nn.Linear(3, 2, dtype="int32"), "a float dtype"),
         (lambda: nn.Linear(3, 2, generator=0), "a numpy.random.Generator"),
         (lambda: mg.manual_seed(-1), "a whole number, 0 or more"),

@@ -285,7 +285,7 @@ MISTAKES: list[tuple[str, Any, tuple[str, ...]]] = [
     ("conv axes", lambda: nn.Conv2d(3, 2, 3)(X), ("Conv2d", "(4, 6)")),
     ("conv1d axes", lambda: nn.Conv1d(3, 2, 3)(BATCH), ("Conv1d", "(2, 3, 8, 8)")),
     ("conv groups", lambda: nn.Conv2d(3, 4, 3, groups=2), ("groups=2", "divide")),
-    ("conv kernel of zero", lambda: nn.Conv2d(3, 4, 0), ("kernel_size[0]", "a positive integer")),
+    ("conv kernel of zero", lambda: nn.Conv2d(3, 4, 0), ("kernel_size[0]", "whole number")),
     ("conv kernel of three", lambda: nn.Conv2d(3, 4, (1, 2, 3)), ("kernel of 2 axes",)),
     ("pool too large", lambda: nn.MaxPool2d(9)(BATCH), ("MaxPool2d", "9", "8")),
     ("pool padding", lambda: nn.MaxPool2d(2, padding=2)(BATCH), ("MaxPool2d", "padding")),

@@ -354,6 +354,7 @@ BAD_OPTIONS: list[tuple[Any, dict[str, Any], str]] = [
     (Adam, {"lr": math.inf}, "lr"),
     (Adam, {"lr": "0.1"}, "lr"),
     (Adam, {"lr": True}, "lr"),
+    (Adam, {"lr": 10**400}, "lr"),
     (LBFGS, {"lr": -1}, "lr"),
     (SGD, {"momentum": 1.0}, "momentum"),
     (SGD, {"momentum": -0.1}, "momentum"),
@@ -396,12 +397,17 @@ class Model:
 
 def bad_parameters() -> list[tuple[Any, Any, str]]:
     p, q = leaf([1.0], name="W1"), leaf([2.0])
-    used_up = Model().parameters()
-    list(used_up)
+    used_up, begun, from_map = Model().parameters(), (t for t in [p]), map(abs, [p])
+    for parameters in (used_up, begun, from_map):
+        next(parameters)
+    used_up.close()
     return [
         ([], ArgumentError, "empty parameter list"),
         ([{"params": []}], ArgumentError, "empty parameter list"),
-        (used_up, ArgumentError, "empty parameter list: the generator .* used up"),
+        (used_up, ArgumentError, r"SGD: params: an empty parameter list: the generator has been used up .*\(\) anew"),
+        (begun, ArgumentError, "the generator has been used up before"),
+        (mg.nn.ReLU().parameters(), ArgumentError, "its model has no parameters.*; pass a model that has some"),
+        (from_map, ArgumentError, "the iterator has been used up before, or its model has no parameters"),
         (Model(), DTypeError, r"a model \(Model\).*write model.parameters\(\)"),
         (Model().parameters, DTypeError, r"write model.parameters\(\)"),
         (p, DTypeError, r"one tensor.*write a list: \[t\]"),
@@ -409,6 +415,7 @@ def bad_parameters() -> list[tuple[Any, Any, str]]:
         ({"params": [p]}, DTypeError, r"\[\{'params'"),
         ({p}, DTypeError, "no order"),
         (3.0, DTypeError, "float 3.0"),
+        (np.array(1.0), DTypeError, r"float64 \(\)"),
         ("params", DTypeError, "str"),
         ([("W1", p)], DTypeError, "pair of a name and a tensor at 0"),
         ([p, np.zeros(3)], DTypeError, r"float64 \(3,\) at 1"),
@@ -419,7 +426,13 @@ def bad_parameters() -> list[tuple[Any, Any, str]]:
         ([p, q, p], ArgumentError, r"parameter 2 \('W1'\) is there twice: parameter 0 \('W1'\)"),
         ([{"params": [p]}, {"params": [q, p]}], ArgumentError, r"parameter 2 \('W1'\) is there twice"),
         ([q, p * 2], ArgumentError, r"parameter 1, float64 \(1,\), is a result of multiply"),
-        ([q, mg.Tensor([1.0], name="b")], ArgumentError, r"parameter 1 \('b'\).* requires no gradient"),
+        ([mg.Tensor([1.0], name="b")], ArgumentError, r"parameter 0 \('b'\).* requires no gradient; expected"),
+        (
+            [{"params": mg.Tensor([1.0])}, {"params": [mg.Tensor([1.0])]}],
+            ArgumentError,
+            r"parameter 0, float64 \(1,\), requires no gradient, nor does any other of the 2;",
+        ),
+        ([q, mg.Tensor([1, 2])], ArgumentError, r"parameter 1, int64 \(2,\), which can never have a gradient"),
         ([{"params": [p], "learning_rate": 0.1}], ArgumentError, "learning_rate: an option that SGD does not have"),
         ([{"params": [p], "momentun": 0.1}], ArgumentError, "write momentum="),
     ]
@@ -459,6 +472,212 @@ def test_a_refused_step_changes_nothing() -> None:
     assert p.numpy() == before[0]
     with pytest.raises(DTypeError, match=r"Adam.step: closure: float 3.0"):
         optimizer.step(3.0)  # type: ignore[arg-type] # what a caller without a type checker might do
+
+
+def wrong_options() -> list[tuple[Any, str, Any, str]]:
+    return [
+        (Adam, "betas", (0.9,), r"Adam: betas: \(0.9,\) in param_groups\[1\]; expected two numbers"),
+        (Adam, "lr", np.array([0.1, 0.2]), r"Adam: lr: float64 \(2,\) in param_groups\[1\]"),
+        (Adam, "betas", (np.ones(2), 0.9), r"Adam: betas: \(array.* in param_groups\[1\]"),
+        (SGD, "lr", math.inf, "SGD: lr: float inf"),
+        (SGD, "lr", mg.Tensor([0.1, 0.2]), r"SGD: lr: float64 \(2,\)"),
+        (SGD, "momentum", "a", "SGD: momentum: str 'a'"),
+        (SGD, "weight_decay", -5.0, "SGD: weight_decay: float -5.0"),
+        (SGD, "nesterov", True, "SGD: nesterov: nesterov=True with momentum=0.0.* in param_groups"),
+        (RMSprop, "eps", None, "RMSprop: eps: NoneType None"),
+        (Lion, "maximize", "no", "Lion: maximize: str 'no'"),
+    ]
+
+
+@pytest.mark.parametrize("i", range(len(wrong_options())))
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_step_with_an_option_set_wrongly_in_a_later_group_changes_nothing(i: int, steps: int) -> None:
+    cls, option, value, words = wrong_options()[i]
+    p, q = leaf([1.0]), leaf([2.0])
+    optimizer = cls([{"params": p}, {"params": q}])
+    p.grad = q.grad = np.ones(1)
+    for _ in range(steps):
+        optimizer.step()
+    before = copy.deepcopy([p.numpy(), q.numpy(), optimizer.state_dict()])
+    right = optimizer.param_groups[1][option]
+    for _ in range(2):  # refused once, it is not taken for known afterwards
+        optimizer.param_groups[1][option] = value
+        with pytest.raises(ArgumentError, match=words):
+            optimizer.step()
+    optimizer.param_groups[1][option] = right
+    np.testing.assert_equal([p.numpy(), q.numpy(), optimizer.state_dict()], before)
+    optimizer.step()
+    assert p.numpy() < before[0]
+
+
+def test_an_option_that_is_changed_within_or_missing_is_seen() -> None:
+    p = leaf([1.0])
+    p.grad = [1.0]
+    optimizer = Adam([p])
+    betas = optimizer.param_groups[0]["betas"] = [0.9, 0.9]
+    optimizer.step()
+    betas[1] = 5.0
+    with pytest.raises(ArgumentError, match=r"Adam: betas: \[0.9, 5.0\]"):
+        optimizer.step()
+    optimizer.param_groups[0]["betas"] = (0.9, 0.9)
+    del optimizer.param_groups[0]["lr"]
+    with pytest.raises(ArgumentError, match="Adam: lr: NoneType None"):
+        optimizer.step()
+    assert optimizer.state[p]["step"] == 1
+    line = LBFGS([p])
+    line.param_groups[0]["max_iter"] = 2.5
+    with pytest.raises(ArgumentError, match=r"LBFGS: max_iter: float 2\.5"):
+        line.step(valley(p, line))
+
+
+@pytest.mark.parametrize(("cls", "smallest"), [(Adagrad, 3e-8), (RMSprop, 3e-8), (Adam, 9.5e-7), (AdamW, 9.5e-7)])
+def test_an_eps_that_is_0_in_float16_is_refused(cls: Any, smallest: float) -> None:
+    small, wide = leaf([1.0, 2.0], np.float16, "W"), leaf([1.0])
+    words = rf"^{cls.__name__}: eps: eps=.* \('W'\), float16 \(2,\); expected .*; make .*float32, or write eps=1e-4"
+    for eps in ({}, {"eps": smallest * 0.99}):
+        with pytest.raises(ArgumentError, match=words):
+            cls([wide, small], **eps)
+    for eps in (smallest, 1e-4):
+        p = leaf([1.0, 2.0], np.float16)
+        p.grad = [0.0, 1.0]
+        optimizer = cls([p], eps=eps)
+        optimizer.step()
+        assert p.numpy()[0] == 1
+        assert 1 < p.numpy()[1] < 2
+        optimizer.param_groups[0]["eps"] = 1e-8
+        before = p.numpy().copy()
+        with pytest.raises(ArgumentError, match="eps=1e-08 for a parameter, float16"):
+            optimizer.step()
+        np.testing.assert_array_equal(p.numpy(), before)
+        with pytest.raises(ArgumentError, match="eps"):
+            optimizer.load_state_dict(cls([leaf([1.0, 2.0])]).state_dict())
+    late = leaf([1.0])
+    optimizer = cls([late])
+    late.data = np.ones(1, np.float16)
+    late.grad = [0.0]
+    with pytest.raises(ArgumentError, match=r"eps=.* float16"):
+        optimizer.step()
+    cls([small], eps=0.0)  # 0 in every dtype, and so meant
+
+
+def frozen_run(torch: Any, name: str, options: dict[str, Any]) -> list[list[float]]:
+    """Three parameters, of which the second is frozen for the first steps, the third always."""
+    frame = figures.PyTorch(torch) if torch else figures.Framework()
+    ps = [frame.leaf(figures.wave((3,), float(i))) for i in range(3)]
+    ps[1].requires_grad = ps[2].requires_grad = False
+    optimizer = getattr(frame.optim, name)(ps, **options)
+    found = []
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = sum(((p - 1) ** 4).sum() for p in ps)
+        loss.backward()
+        return loss
+
+    for t in range(6):
+        if t == 3:
+            ps[1].requires_grad = True
+        optimizer.step(closure)
+        found.append(np.concatenate([frame.values(p) for p in ps]))
+    states = optimizer.state_dict()["state"]
+    assert sorted(states) == ([0] if name == "LBFGS" else [0, 1])
+    np.testing.assert_array_equal(found[-1][6:], figures.wave((3,), 2.0))
+    np.testing.assert_array_equal(found[2][3:6], figures.wave((3,), 1.0))
+    assert (found[3][3:6] != found[2][3:6]).all()
+    return found
+
+
+FROZEN = [
+    ("SGD", {"lr": 0.01, "momentum": 0.9}),
+    ("Adam", {"lr": 0.1, "weight_decay": 0.1}),
+    ("LBFGS", {"lr": 0.1, "max_iter": 5}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), FROZEN)
+def test_frozen_parameters_are_skipped_until_they_require_a_gradient(name: str, options: dict[str, Any]) -> None:
+    ours = frozen_run(None, name, options)
+    torch = pytest.importorskip("torch")
+    assert_same_run(ours, frozen_run(torch, name, options))
+
+
+def test_a_model_with_frozen_layers_can_be_optimised_and_saved() -> None:
+    net = mg.nn.Sequential(mg.nn.Linear(2, 3), mg.nn.Linear(3, 1))
+    net[0].requires_grad_(False)
+    before = net[0].weight.numpy().copy()
+    optimizer = Adam([{"params": net[0].parameters()}, {"params": net[1].parameters()}])
+    loss = (net(np.ones((4, 2))) ** 2).sum()
+    loss.backward()
+    optimizer.step()
+    np.testing.assert_array_equal(net[0].weight.numpy(), before)
+    state = optimizer.state_dict()
+    assert sorted(state["state"]) == [2, 3]
+    optimizer.load_state_dict(state)
+    assert net[0].weight not in optimizer.state
+    optimizer.add_param_group({"params": [mg.Tensor([1.0])]})
+    assert len(optimizer.param_groups) == 3
+
+
+def test_lbfgs_does_not_touch_a_frozen_parameter() -> None:
+    p, frozen = leaf([1.0, 2.0]), mg.Tensor([3.0, 4.0])
+    kept = frozen.data
+    optimizer = LBFGS([p, frozen])
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = (p * p * frozen).sum()
+        loss.backward()
+        return loss
+
+    other = leaf([1.0, 1.0])
+    waiting = (other * frozen).sum()
+    optimizer.step(closure)
+    waiting.backward()  # of values that are unchanged
+    assert frozen.data is kept
+
+
+def test_zero_grad_can_fill_with_zeros_in_place() -> None:
+    p, q, frozen = leaf([1.0, 2.0]), leaf([1.0]), mg.Tensor([1.0])
+    optimizer = SGD([p, q, frozen], lr=0.1, weight_decay=0.5)
+    p.grad = [3.0, 4.0]
+    gradient = p.grad
+    optimizer.zero_grad(set_to_none=False)
+    assert p.grad is gradient
+    np.testing.assert_array_equal(gradient, [0, 0])
+    assert q.grad is None
+    optimizer.step()  # a gradient of 0 is one: the weight decays
+    np.testing.assert_allclose(p.numpy(), [0.95, 1.9])
+    optimizer.zero_grad(set_to_none=True)
+    assert p.grad is None
+    with pytest.raises(ArgumentError, match=r"SGD\.zero_grad: set_to_none: float64"):
+        optimizer.zero_grad(p)  # type: ignore[arg-type] # what a caller without a type checker might do
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"), [("strong-wolfe", '"strong_wolfe"'), ("Wolfe", '"strong_wolfe"'), ("none", "None"), (3, "None")]
+)
+def test_a_wrong_choice_is_answered_with_the_nearest(value: Any, fix: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        LBFGS([leaf([1.0])], line_search_fn=value)
+    assert caught.value.fix == f"write line_search_fn={fix}, for example"
+
+
+def test_a_step_counter_may_be_a_whole_float_as_pytorchs_is() -> None:
+    optimizer, state = trained(), trained().state_dict()
+    state["state"][0]["step"] = np.array(3.0, np.float32)
+    optimizer.load_state_dict(state)
+    assert repr(next(iter(optimizer.state.values()))["step"]) == "3"
+    state["state"][0]["step"] = 3.5
+    with pytest.raises(ArgumentError, match=r"step: float 3\.5"):
+        optimizer.load_state_dict(state)
+
+
+PUBLIC = [(cls, name) for cls in (Optimizer, LBFGS, mg.optim.LRScheduler) for name in vars(cls) if name[0] != "_"]
+
+
+@pytest.mark.parametrize(("cls", "name"), [(c, n) for c, n in PUBLIC if callable(getattr(c, n))])
+def test_a_public_method_is_documented_with_an_example(cls: Any, name: str) -> None:
+    assert ">>> " in getattr(cls, name).__doc__
 
 
 def trained(name: str = "Adam", n: int = 2, **options: Any) -> Optimizer:
@@ -751,12 +970,16 @@ def test_clip_grad_value() -> None:
         (lambda p: clip_grad_norm_([p], -1.0), ArgumentError),
         (lambda p: clip_grad_norm_([p], math.nan), ArgumentError),
         (lambda p: clip_grad_norm_([p], 1.0, norm_type=0), ArgumentError),
+        (lambda p: clip_grad_norm_([p], np.ones(2)), ArgumentError),
+        (lambda p: clip_grad_norm_([p], 1.0, norm_type=np.ones(2)), ArgumentError),
         (lambda p: clip_grad_norm_([], 1.0), ArgumentError),
+        (lambda p: clip_grad_norm_(iter([]), 1.0), ArgumentError),
         (lambda p: clip_grad_norm_(Model(), 1.0), DTypeError),
         (lambda p: clip_grad_value_([p], -1.0), ArgumentError),
         (lambda p: clip_grad_value_([p, 3], 1.0), DTypeError),
     ],
 )
 def test_clipping_refuses_bad_input(call: Any, error: Any) -> None:
-    with pytest.raises(error, match="clip_grad_"):
+    with pytest.raises(error, match=r"^clip_grad_") as caught:
         call(leaf([1.0]))
+    assert "optimizer" not in str(caught.value)

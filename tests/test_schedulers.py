@@ -12,7 +12,7 @@ import optim_figures as figures
 import pytest
 
 import minigrad as mg
-from minigrad.errors import ArgumentError, DTypeError
+from minigrad.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.optim import (
     SGD,
     Adagrad,
@@ -206,7 +206,9 @@ def bad_calls() -> list[tuple[Any, Any, str]]:
         (lambda: StepLR(o, 2, gamma=-1), ArgumentError, "gamma"),
         (lambda: ExponentialLR(o, math.nan), ArgumentError, "gamma"),
         (lambda: MultiStepLR(o, 3), ArgumentError, "milestones"),
-        (lambda: MultiStepLR(o, [0]), ArgumentError, "milestones"),
+        (lambda: MultiStepLR(o, np.array(3)), ArgumentError, r"milestones: int64 \(\)"),
+        (lambda: MultiStepLR(o, [0]), ArgumentError, r"milestones\[0\]: int 0; .*; write milestones=\[30, 60\]"),
+        (lambda: MultiStepLR(o, [5, "a"]), ArgumentError, r"milestones\[1\]: str 'a'; .*; write milestones=\[30, 60\]"),
         (lambda: LinearLR(o, start_factor=0), ArgumentError, "start_factor"),
         (lambda: LinearLR(o, start_factor=1.5), ArgumentError, "start_factor"),
         (lambda: LinearLR(o, end_factor=1.5), ArgumentError, "end_factor"),
@@ -214,7 +216,16 @@ def bad_calls() -> list[tuple[Any, Any, str]]:
         (lambda: CosineAnnealingLR(o, 0), ArgumentError, "T_max"),
         (lambda: CosineAnnealingLR(o, 5, eta_min=-1), ArgumentError, "eta_min"),
         (lambda: LambdaLR(o, 3), DTypeError, "lr_lambda"),
-        (lambda: LambdaLR(o, [abs, abs]), ArgumentError, "2 functions; expected one for each of 1 groups"),
+        (
+            lambda: LambdaLR(o, [abs, abs]),
+            ArgumentError,
+            "2 functions; expected one for each of 1 groups; pass one function",
+        ),
+        (
+            lambda: LambdaLR(o, lambda t: None),
+            ArgumentError,
+            "LambdaLR: lr_lambda: the factor None for group 0 at step 0",
+        ),
         (lambda: OneCycleLR(momentum, 1.0), ArgumentError, "total_steps"),
         (lambda: OneCycleLR(momentum, 1.0, 0), ArgumentError, "total_steps"),
         (lambda: OneCycleLR(momentum, -1.0, 10), ArgumentError, "max_lr"),
@@ -224,6 +235,7 @@ def bad_calls() -> list[tuple[Any, Any, str]]:
         (lambda: OneCycleLR(momentum, 1.0, 10, max_momentum=1), ArgumentError, "max_momentum"),
         (lambda: OneCycleLR(Adagrad(o._parameters()), 1.0, 10), ArgumentError, "cycle_momentum"),
         (lambda: SequentialLR(o, [], []), ArgumentError, "milestones"),
+        (lambda: SequentialLR(o, ready[0], []), DTypeError, "SequentialLR: schedulers: a LinearLR"),
         (lambda: SequentialLR(o, ready, []), ArgumentError, "one fewer"),
         (lambda: SequentialLR(o, [*ready, ready[0]], [4, 4]), ArgumentError, "above the one before"),
         (lambda: SequentialLR(momentum, ready, [4]), ArgumentError, "a LinearLR at 0; expected schedules of the same"),
@@ -234,6 +246,9 @@ def bad_calls() -> list[tuple[Any, Any, str]]:
         (lambda: ReduceLROnPlateau(o, threshold_mode="x"), ArgumentError, "threshold_mode"),
         (lambda: ReduceLROnPlateau(o, min_lr=[0.1, 0.1]), ArgumentError, "min_lr"),
         (lambda: ReduceLROnPlateau(o).step(), ArgumentError, "metrics"),
+        (lambda: ReduceLROnPlateau(o).step("a"), DTypeError, "ReduceLROnPlateau.step: metrics: data is str 'a'"),
+        (lambda: ReduceLROnPlateau(o).step({"loss": 1.0}), DTypeError, "metrics: data is a dict"),
+        (lambda: ReduceLROnPlateau(o).step([1.0, 2.0]), ShapeError, r"metrics: float64 \(2,\); expected one number"),
     ]
 
 
@@ -242,6 +257,47 @@ def test_bad_input_is_refused(i: int) -> None:
     call, error, words = bad_calls()[i]
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "fix"),
+    [
+        (lambda o: ReduceLROnPlateau(o, "minimum"), 'mode="min"'),
+        (lambda o: ReduceLROnPlateau(o, "Min"), 'mode="min"'),
+        (lambda o: ReduceLROnPlateau(o, "maximize"), 'mode="max"'),
+        (lambda o: ReduceLROnPlateau(o, "best"), 'mode="min"'),
+        (lambda o: ReduceLROnPlateau(o, threshold_mode="absolute"), 'threshold_mode="abs"'),
+        (lambda o: OneCycleLR(o, 1.0, 10, anneal_strategy="cosine"), 'anneal_strategy="cos"'),
+        (lambda o: OneCycleLR(o, 1.0, 10, anneal_strategy=3), 'anneal_strategy="cos"'),
+    ],
+)
+def test_a_wrong_choice_is_answered_with_the_nearest(call: Any, fix: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        call(optimizer(momentum=0.9))
+    assert caught.value.fix == f"write {fix}, for example"
+
+
+@pytest.mark.parametrize("bad", [-0.5, math.nan, math.inf, "x"])
+def test_a_schedule_that_goes_wrong_is_named_and_changes_nothing(bad: Any) -> None:
+    o = optimizer(groups=2)
+    schedule = LambdaLR(o, [lambda t: 1 / (1 + t), lambda t: bad if t == 2 else 1.0])
+    schedule.step()
+    before = schedule.state_dict()
+    for _ in range(2):
+        with pytest.raises(ArgumentError, match=r"^LambdaLR: lr_lambda: the factor .* for group 1 at step 2; "):
+            schedule.step()
+        assert schedule.state_dict() == before
+        assert [group["lr"] for group in o.param_groups] == [0.5, 1.0]
+
+    class Falling(LRScheduler):
+        def _next(self, i: int, lr: float) -> float:
+            return lr - 0.75
+
+    falling = Falling(optimizer())
+    with pytest.raises(ArgumentError, match=r"^Falling: a learning rate of -0.5 for group 0 at step 1; "):
+        falling.step()
+    assert falling.get_last_lr() == [falling.optimizer.param_groups[0]["lr"]] == [0.25]
+    assert falling.last_epoch == 0
 
 
 def test_a_group_added_later_is_refused() -> None:

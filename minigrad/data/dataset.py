@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from minigrad.contract import native, numbers
 from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
 from minigrad.random import chosen
-from minigrad.tensor import plain
+from minigrad.tensor import Tensor, plain
 
 __all__ = ["Dataset", "Subset", "TensorDataset", "random_split"]
 
@@ -28,7 +28,8 @@ class Dataset:
 
     A sample is a tuple of arrays or numbers, such as (x, t); anything else counts as a tuple of one.
     A subclass that can give many samples at once faster than one by one defines batch(self, indices) too.
-    A list, an array, or any other object with len() and [index] serves as a data set as well.
+    A list, an array, or any other object with len() and [index] serves as a data set as well; but not a tuple of
+    arrays, (x, t), which would be a data set of two samples: TensorDataset(x, t) is meant.
     Raises DTypeError where a subclass lacks one of the two methods.
 
     >>> class Squares(Dataset):
@@ -193,7 +194,14 @@ def _counts(lengths: list[Any], size: int) -> list[int]:
 
 
 def sized(function: str, dataset: Any) -> int:
-    """len(dataset); DTypeError for what has no len() or no [index]."""
+    """len(dataset); DTypeError for what has no len() or no [index], and for a tuple of arrays."""
+    if isinstance(dataset, tuple) and dataset and all(isinstance(part, (np.ndarray, Tensor)) for part in dataset):
+        raise DTypeError(
+            f"{function}: dataset",
+            f"a tuple of {len(dataset)} arrays, {', '.join(map(describe, dataset[:3]))}{', ...' * (len(dataset) > 3)}",
+            "one data set: a tuple would have an array as each of its samples",
+            "write TensorDataset(x, t) for samples along the first axes, or list(arrays) for one sample each",
+        )
     lacking = "" if hasattr(dataset, "__getitem__") else "[index]"
     if not hasattr(dataset, "__len__") or getattr(dataset, "shape", None) == ():
         lacking = "len()"
@@ -255,7 +263,11 @@ def _column(part: int, column: list[Any], indices: Any) -> Array:
             return native(out)
     arrays = []  # one by one, to find the entry that does not fit
     for entry, number in zip(column, indices, strict=True):
-        arrays.append(numbers(f"DataLoader: part {part} of dataset[{number}]", entry, None, copy=False))
+        try:
+            arrays.append(numbers(f"DataLoader: part {part} of dataset[{number}]", entry, None, copy=False))
+        except DTypeError as error:
+            fix = "pass collate_fn=, which makes a batch of a list of samples"
+            raise DTypeError(error.function, error.got, "a number, or an array of numbers", fix) from None
         if arrays[-1].shape != arrays[0].shape:
             shapes = [f"part {part} of shape {a.shape}" for a in (arrays[-1], arrays[0])]
             raise _unlike(number, shapes[0], indices[0], shapes[1], "samples of one shape")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,22 @@ def download_files(directory: Path, names: list[str]) -> None:
 
 
 def _download(directory: Path, name: str) -> None:
+    open_line = False
+
+    def show(have: int) -> None:
+        nonlocal open_line
+        open_line = True
+        _show(name, have, FILES[name][0])
+
+    try:
+        _fetch(directory, name, show)
+    except BaseException:  # an interrupt too: what is said of it begins on a line of its own
+        if open_line and sys.stderr.isatty():
+            sys.stderr.write("\n")
+        raise
+
+
+def _fetch(directory: Path, name: str, show: Callable[[int], None]) -> None:
     size, digest = FILES[name]
     part, reasons = directory / f"{name}.part", []
     for mirror in MIRRORS:
@@ -59,7 +75,7 @@ def _download(directory: Path, name: str) -> None:
         for _ in range(_TRIES):
             before = _length(part)
             if before < size:
-                reason = _receive(mirror + name, part, size)
+                reason = _receive(mirror + name, part, size, show)
             got = _length(part)
             if got == size and _digest(part) == digest:
                 os.replace(part, directory / name)
@@ -82,7 +98,7 @@ def _download(directory: Path, name: str) -> None:
     )  # fmt: skip
 
 
-def _receive(url: str, part: Path, size: int) -> str:
+def _receive(url: str, part: Path, size: int, show: Callable[[int], None]) -> str:
     """Adds to part what the server sends beyond it; returns why it ended early, or nothing."""
     from http.client import HTTPException  # takes longer to import than all of minigrad
 
@@ -101,7 +117,7 @@ def _receive(url: str, part: Path, size: int) -> str:
                 have = start
             out.write(chunk)
             have += len(chunk)
-            _show(part.name.removesuffix(".part"), have, size)
+            show(have)
             if have > size:
                 return f"more than {size} bytes"
         out.flush()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minigrad.contract import numbers
+from minigrad.contract import numbers, whole
 from minigrad.errors import ArgumentError, ShapeError, describe
 from minigrad.random import chosen
 
@@ -85,7 +85,7 @@ def blobs(
     (array([0., 0., 5., 5.]), array([0, 0, 1, 1]))
     """
     if isinstance(centers, (bool, int, np.integer)):
-        classes, points = int(centers), None
+        classes, points = whole("blobs: centers", centers, fix="pass centers=3"), None
     else:
         points = numbers("blobs: centers", centers, None, copy=False).astype(np.float64)
         if points.ndim != 2 or not np.isfinite(points).all():
@@ -140,14 +140,8 @@ def sine(n: int, *, noise: float = 0.1, generator: np.random.Generator | None = 
 
 def _checked(function: str, n: Any, classes: Any, noise: Any, generator: Any) -> np.random.Generator:
     """The generator to draw from, once the arguments are known to make sense."""
-    for name, value, least in ("classes", classes, 1), ("n", n, classes):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ArgumentError(
-                f"{function}: {name}",
-                describe(value),
-                f"a whole number, {least} or more" + (", one sample a class" if name == "n" else ""),
-                f"pass {name}={max(100, 10 * classes) if name == 'n' else 3}",
-            )
+    classes = whole(f"{function}: classes", classes, fix="pass classes=3")
+    whole(f"{function}: n", n, classes, f"pass n={max(100, 10 * classes)}, so that each class has a sample at least")
     real = isinstance(noise, (int, float, np.integer, np.floating)) and not isinstance(noise, bool)
     if not real or not 0 <= noise < math.inf:
         raise ArgumentError(f"{function}: noise", describe(noise), "a finite number, 0 or more", "pass noise=0.1")

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 import minigrad as mg
 from minigrad import ArgumentError, ShapeError, Tensor, from_numpy
-from minigrad.contract import numbers
+from minigrad.contract import numbers, whole
 from minigrad.errors import describe
 from minigrad.nn import init
 from minigrad.nn.module import Module, Parameter, float_dtype
@@ -324,15 +324,9 @@ class Dropout(Module):
 
 
 def positive(layer: Module, **sizes: Any) -> None:
-    """ArgumentError for a size that is no positive integer."""
+    """ArgumentError for a size that is no whole number, 1 or more."""
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-            raise ArgumentError(
-                f"{type(layer).__name__}: {name}",
-                describe(size),
-                "a positive integer",
-                f"pass {name.partition('[')[0]}=3, for example",
-            )
+        whole(f"{type(layer).__name__}: {name}", size, fix=f"pass {name.partition('[')[0]}=3, for example")
 
 
 def probability(where: str, p: Any) -> float:

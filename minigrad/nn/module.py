@@ -382,8 +382,8 @@ class Module:
         """
         return self.train(False)
 
-    def zero_grad(self) -> None:
-        """Forgets the gradients: `.grad` of every parameter becomes None.
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients: `.grad` of every parameter becomes None, or with set_to_none=False zeros.
 
         >>> from minigrad.nn import Linear
         >>> model = Linear(2, 1)
@@ -393,7 +393,10 @@ class Module:
         True
         """
         for p in self.parameters():
-            p.zero_grad()
+            if set_to_none or p.grad is None:
+                p.zero_grad()
+            else:
+                p.grad[...] = 0
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Sets requires_grad of every parameter: False freezes them. Returns self.

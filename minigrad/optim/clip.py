@@ -56,8 +56,8 @@ def clip_grad_norm_(
     array([0.59999988, 0.79999984])
     """
     where = "clip_grad_norm_"
-    bound = check_option(where, "max_norm", max_norm, real) if max_norm != math.inf else math.inf
-    p = math.inf if norm_type in (math.inf, "inf") else check_option(where, "norm_type", norm_type, positive)
+    bound = math.inf if _is_infinite(max_norm) else check_option(where, "max_norm", max_norm, real)
+    p = math.inf if _is_infinite(norm_type) else check_option(where, "norm_type", norm_type, positive)
     gradients = _gradients(f"{where}: parameters", parameters)
     total = _norm_of_norms([_norm(g, p) for _, g in gradients], p)
     if not math.isfinite(total):
@@ -71,6 +71,10 @@ def clip_grad_norm_(
             with np.errstate(invalid="ignore"):  # inf * 0
                 np.multiply(g, coefficient, out=g)
     return total
+
+
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, (str, float, np.floating)) and value in (math.inf, "inf")
 
 
 def _gradients(where: str, parameters: Any) -> list[tuple[str, Array]]:

@@ -94,6 +94,7 @@ class Adagrad(Optimizer):
 
     s begins with initial_accumulator_value. weight_decay * p is added to g.
     lr, lr_decay, weight_decay, initial_accumulator_value, eps: 0 or more. maximize: go uphill.
+    An eps that is 0 in the parameter's dtype, as 1e-10 is in float16, is refused: s = 0 would give 0 / 0.
     Raises ArgumentError for options out of range. Duchi et al., Adaptive subgradient methods, 2011; the book's
     section 6.1.5.
 
@@ -121,6 +122,9 @@ class Adagrad(Optimizer):
         defaults = {"lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay, "eps": eps, "maximize": maximize}
         super().__init__(params, {**defaults, "initial_accumulator_value": initial_accumulator_value})
 
+    def _floor(self, option: Mapping[str, Any]) -> float:
+        return float(option["eps"])
+
     def _first_value(self, option: Mapping[str, Any]) -> float:
         return float(option["initial_accumulator_value"])
 
@@ -144,6 +148,7 @@ class RMSprop(Optimizer):
     centered: v less the square of m = alpha * m + (1 - alpha) * g stands under the root: the variance of g.
     momentum: p = p - lr * u, where u = momentum * u + g / (sqrt(v) + eps). weight_decay * p is added to g.
     lr, eps, weight_decay: 0 or more. alpha, momentum: at least 0, below 1. maximize: go uphill.
+    An eps that is 0 in the parameter's dtype, as 1e-8 is in float16, is refused: v = 0 would give 0 / 0.
     Raises ArgumentError for options out of range. Tieleman and Hinton, lecture 6.5 of Neural networks for machine
     learning, 2012; centered: Graves, Generating sequences, 2013.
 
@@ -177,6 +182,9 @@ class RMSprop(Optimizer):
     ) -> None:
         defaults = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {**defaults, "momentum": momentum, "centered": centered, "maximize": maximize})
+
+    def _floor(self, option: Mapping[str, Any]) -> float:
+        return float(option["eps"])
 
     def _slots(self, option: Mapping[str, Any]) -> tuple[str, ...]:
         wanted = (True, option["centered"], option["momentum"])
@@ -214,6 +222,8 @@ class Adam(Optimizer):
     m = beta1 * m + (1 - beta1) * g and v = beta2 * v + (1 - beta2) * g^2; weight_decay * p is added to g.
     amsgrad: the largest v so far stands in place of v.
     lr, eps, weight_decay: 0 or more. betas: both at least 0, below 1. maximize: go uphill.
+    An eps for which eps * sqrt(1 - beta2), the divisor where v is 0, is 0 in the parameter's dtype, as 1e-8 is in
+    float16, is refused. In float16 v is 0 below a gradient of 5e-3: better train in float32.
     Raises ArgumentError for options out of range. Kingma and Ba, Adam, 2015; Reddi et al., On the convergence of Adam
     and beyond, 2018; the book's section 6.1.6 (which adds eps to the root of v itself, in place of v').
 
@@ -240,6 +250,9 @@ class Adam(Optimizer):
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {**defaults, "amsgrad": amsgrad, "maximize": maximize})
+
+    def _floor(self, option: Mapping[str, Any]) -> float:
+        return float(option["eps"] * (1 - option["betas"][1]) ** 0.5)
 
     def _slots(self, option: Mapping[str, Any]) -> tuple[str, ...]:
         return self._arrays if option["amsgrad"] else self._arrays[:2]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from minigrad.errors import ArgumentError, DTypeError, GraphError
 from minigrad.optim.optimizer import Group, Optimizer
 from minigrad.optim.options import Option, check_option, choice, count, real, whole
+from minigrad.optim.states import saved_array
 from minigrad.tensor import Tensor
 
 __all__ = ["LBFGS"]
@@ -119,8 +120,8 @@ class LBFGS(Optimizer):
     lr: t, or where the line search begins; the very first move is lr * min(1, 1 / sum |g|). max_eval: the most calls of
     closure in a step, 5 / 4 of max_iter by default. tolerance_grad: done when no entry of g is larger;
     tolerance_change: when none of t * d is, or the loss changes less. line_search_fn: None or "strong_wolfe".
-    All parameters form one vector, in one group; one without a gradient counts as having zeros. Beside d and g, keeps
-    two vectors for each step of the history.
+    All parameters form one vector, in one group; one without a gradient, as a frozen one, counts as having zeros.
+    Beside d and g, keeps two vectors for each step of the history.
     Raises ArgumentError for options out of range, more groups than one and for a step without closure, GraphError if
     closure leaves no gradient behind. When closure raises, parameters and state are as before the step.
     Liu and Nocedal, On the limited memory BFGS method, 1989; Nocedal and Wright, Numerical optimization, 2006,
@@ -174,7 +175,13 @@ class LBFGS(Optimizer):
         self._params: list[Tensor] = self.param_groups[0]["params"]
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
-        """Takes in the one group there is. Raises ArgumentError for a second one."""
+        """Takes in the one group there is. Raises ArgumentError for a second one.
+
+        >>> x, y = (Tensor([1.0], requires_grad=True) for _ in range(2))
+        >>> LBFGS([x]).add_param_group({"params": [y]})
+        Traceback (most recent call last):
+        minigrad.errors.ArgumentError: LBFGS: params: a second group; expected one group: ...; pass one list
+        """
         if self.param_groups:
             raise ArgumentError(
                 "LBFGS: params", "a second group", "one group: all parameters are one vector", "pass one list"
@@ -185,6 +192,16 @@ class LBFGS(Optimizer):
         """Moves up to max_iter times; returns what closure returned first.
 
         closure: zero_grad(), compute the loss, loss.backward(), return loss.
+
+        >>> x = Tensor([1.0, 2.0], requires_grad=True)
+        >>> optimizer = LBFGS([x])
+        >>> def closure():
+        ...     optimizer.zero_grad()
+        ...     loss = (x * x).sum()
+        ...     loss.backward()
+        ...     return loss
+        >>> optimizer.step(closure).item(), optimizer.step(closure).item() < 1e-12
+        (5.0, True)
         """
         if closure is None:
             raise ArgumentError(
@@ -193,9 +210,8 @@ class LBFGS(Optimizer):
                 "a function that computes the loss and its gradients, and returns the loss",
                 "write def closure(): optimizer.zero_grad(); loss = ...; loss.backward(); return loss",
             )
-        option = self.param_groups[0]
-        if not option["lr"] >= 0:
-            check_option("LBFGS", "lr", option["lr"], real)
+        self._known = [self._current(0)]
+        option = self._known[0][0]
         x, kept = self._gather([p.numpy() for p in self._params]), dict(self.state.get(self._params[0], {}))
         kept.update({name: list(kept[name]) for name in ("old_dirs", "old_stps", "ro") if name in kept})
         try:
@@ -277,8 +293,6 @@ class LBFGS(Optimizer):
             d += np.multiply(s, alpha - _dot(y, d) * r, out=scratch)
         return d
 
-    # The parameters as one vector
-
     def _loss(self, closure: Callable[[], Any]) -> tuple[Any, float, Array]:
         loss = self._evaluate(closure)
         if loss is None:
@@ -312,14 +326,14 @@ class LBFGS(Optimizer):
     def _put(self, x: Array) -> None:
         start = 0
         for p in self._params:
-            array = p._writable()
-            p._touch("LBFGS.step")
-            array[...] = x[start : start + p.size].reshape(p.shape)
+            if p.requires_grad:  # a frozen one has a direction of 0, and is not to be touched
+                array = p._writable()
+                p._touch("LBFGS.step")
+                array[...] = x[start : start + p.size].reshape(p.shape)
             start += p.size
 
-    # States: the history as arrays of one row for each step
-
     def _packed(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The history as arrays of one row for each step."""
         packed = super()._packed(state)
         for name in ("old_dirs", "old_stps"):
             if name in packed:
@@ -345,16 +359,16 @@ class LBFGS(Optimizer):
         if "ro" in state:
             ro = state["ro"]
             shape = ro.shape if isinstance(ro, np.ndarray) and ro.ndim == 1 else (option["history_size"],)
-            loaded["ro"] = self._array(where, "ro", ro, shape, np.dtype(float)).tolist()
+            loaded["ro"] = saved_array(where, "ro", ro, shape, np.dtype(float)).tolist()
         for name, value in state.items():
             if name in counters:
                 loaded[name] = check_option(where, name, value, whole)
             elif name in numbers:
                 loaded[name] = check_option(where, name, value, any_float)
             elif name in vectors:
-                loaded[name] = self._array(where, name, value, x.shape, x.dtype)
+                loaded[name] = saved_array(where, name, value, x.shape, x.dtype)
             elif name in rows:
-                loaded[name] = list(self._array(where, name, value, (len(loaded["ro"]), x.size), x.dtype))
+                loaded[name] = list(saved_array(where, name, value, (len(loaded["ro"]), x.size), x.dtype))
         return loaded
 
 

@@ -1,4 +1,4 @@
-"""Learning rates that change as training goes on, by increasing complexity, up to those that watch a metric.
+"""Learning rates that change as training goes on, by increasing complexity.
 
 A schedule says how a group's learning rate follows from the one before it, as in PyTorch: schedules of one optimiser
 can so be combined, and a rate changed by hand stays changed.
@@ -23,8 +23,8 @@ from minigrad.optim.options import (
     real,
     share,
     share_above_0,
-    whole,
 )
+from minigrad.optim.plateau import ReduceLROnPlateau
 from minigrad.optim.schedule import LRScheduler, checked_optimizer, checked_steps, for_each
 
 __all__ = [
@@ -108,7 +108,8 @@ class LambdaLR(LRScheduler):
     """lr = lr0 * lr_lambda(step)
 
     lr_lambda: a function of the number of the step, or a list with one for each group. It is not part of the state.
-    Raises DTypeError for what is no function, ArgumentError for a list of another length.
+    Raises DTypeError for what is no function, ArgumentError for a list of another length, and at a step for which the
+    function returns no finite number, 0 or more.
 
     >>> import minigrad as mg
     >>> optimizer = mg.optim.SGD([mg.Tensor(0.0, requires_grad=True)], lr=1.0)
@@ -128,13 +129,24 @@ class LambdaLR(LRScheduler):
             )
         if len(lambdas) != groups:
             raise ArgumentError(
-                "LambdaLR: lr_lambda", f"{len(lambdas)} functions", f"one for each of {groups} groups", "pass a list"
+                "LambdaLR: lr_lambda",
+                f"{len(lambdas)} functions",
+                f"one for each of {groups} groups",
+                "pass one function, which is then that of every group",
             )
         self.lr_lambdas = tuple(lambdas)
         super().__init__(optimizer)
 
     def _next(self, i: int, lr: float) -> float:
-        return float(self.base_lrs[i] * self.lr_lambdas[i](self.last_epoch))
+        factor = self.lr_lambdas[i](self.last_epoch)
+        if real.convert(factor) is NotImplemented:
+            raise ArgumentError(
+                "LambdaLR: lr_lambda",
+                f"the factor {factor!r} for group {i} at step {self.last_epoch}",
+                "a finite number, 0 or more, at every step",
+                "write lambda step: max(0.0, 1 - step / 100), for example",
+            )
+        return float(self.base_lrs[i] * factor)
 
 
 class LinearLR(LRScheduler):
@@ -244,7 +256,7 @@ class OneCycleLR(LRScheduler):
             total_steps = epochs * check_option(name, "steps_per_epoch", steps_per_epoch, count)
         self.total_steps = check_option(name, "total_steps", total_steps, count)
         self.pct_start = check_option(name, "pct_start", pct_start, share)
-        self.anneal_strategy = check_option(name, "anneal_strategy", anneal_strategy, choice("linear", "cos"))
+        self.anneal_strategy = check_option(name, "anneal_strategy", anneal_strategy, choice("cos", "linear"))
         self.cycle_momentum = check_option(name, "cycle_momentum", cycle_momentum, flag)
         self.div_factor = check_option(name, "div_factor", div_factor, positive)
         self.final_div_factor = check_option(name, "final_div_factor", final_div_factor, positive)
@@ -320,6 +332,10 @@ class SequentialLR(LRScheduler):
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int]) -> None:
         name = "SequentialLR"
         self.optimizer = checked_optimizer(name, optimizer)
+        if not isinstance(schedulers, (list, tuple)):
+            raise DTypeError(
+                f"{name}: schedulers", describe(schedulers), "a list of schedules", "write [first, second]"
+            )
         for i, schedule in enumerate(schedulers):
             if not isinstance(schedule, LRScheduler) or schedule.wants_metric or schedule.optimizer is not optimizer:
                 raise ArgumentError(
@@ -350,7 +366,17 @@ class SequentialLR(LRScheduler):
         self._restart()
 
     def step(self) -> None:
-        """Steps the schedule whose turn it is."""
+        """Steps the schedule whose turn it is.
+
+        >>> import minigrad as mg
+        >>> optimizer = mg.optim.SGD([mg.Tensor(0.0, requires_grad=True)], lr=1.0)
+        >>> parts = [StepLR(optimizer, step_size=9), ExponentialLR(optimizer, gamma=0.5)]
+        >>> schedule = SequentialLR(optimizer, parts, milestones=[1])
+        >>> for epoch in range(2):
+        ...     schedule.step()
+        >>> optimizer.param_groups[0]["lr"]
+        0.5
+        """
         self._check_groups()
         now = bisect_right(self.milestones, self.last_epoch + 1)
         if now > bisect_right(self.milestones, self.last_epoch):
@@ -369,85 +395,3 @@ class SequentialLR(LRScheduler):
         super()._load(state)
         now = self.schedulers[bisect_right(self.milestones, self.last_epoch)]
         now._load(now.state_dict())  # the others have set their own rates and momenta
-
-
-class ReduceLROnPlateau(LRScheduler):
-    """lr = max(factor * lr, min_lr) after more than patience steps without a better metric
-
-    mode: "min" or "max", which is better. threshold: how much better counts, as a part of the best ("rel") or itself
-    ("abs": threshold_mode). cooldown: steps after a reduction that do not count. min_lr: a number or a list with one
-    for each group. eps: smaller changes of the rate are not made. A metric that is nan is not better.
-    Raises ArgumentError for options out of range.
-
-    >>> import minigrad as mg
-    >>> optimizer = mg.optim.SGD([mg.Tensor(0.0, requires_grad=True)], lr=1.0)
-    >>> schedule = ReduceLROnPlateau(optimizer, patience=1, factor=0.5)
-    >>> for loss in (3.0, 2.0, 2.0, 2.0):
-    ...     schedule.step(loss)
-    >>> schedule.get_last_lr()
-    [0.5]
-    """
-
-    wants_metric = True
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        mode: str = "min",
-        factor: float = 0.1,
-        patience: int = 10,
-        threshold: float = 1e-4,
-        threshold_mode: str = "rel",
-        cooldown: int = 0,
-        min_lr: float | Sequence[float] = 0.0,
-        eps: float = 1e-8,
-    ) -> None:
-        name = "ReduceLROnPlateau"
-        groups = checked_optimizer(name, optimizer).param_groups
-        self.mode = check_option(name, "mode", mode, choice("min", "max"))
-        self.factor = check_option(name, "factor", factor, fraction)
-        self.patience = check_option(name, "patience", patience, whole)
-        self.threshold = check_option(name, "threshold", threshold, real)
-        self.threshold_mode = check_option(name, "threshold_mode", threshold_mode, choice("rel", "abs"))
-        self.cooldown = check_option(name, "cooldown", cooldown, whole)
-        self.min_lrs = for_each(name, "min_lr", min_lr, groups, real)
-        self.eps = check_option(name, "eps", eps, real)
-        self.best = math.inf if self.mode == "min" else -math.inf
-        self.num_bad_epochs = self.cooldown_counter = 0
-        super().__init__(optimizer)
-
-    def _next(self, i: int, lr: float) -> float:
-        if self.num_bad_epochs <= self.patience:
-            return lr
-        new = max(lr * self.factor, self.min_lrs[i])
-        return new if lr - new > self.eps else lr
-
-    def step(self, metrics: float | None = None) -> None:
-        """Takes note of the metric, and reduces the learning rates if it has not become better for long enough.
-
-        metrics: a number, or a tensor with one. Raises ArgumentError without it.
-        """
-        if metrics is None:
-            raise ArgumentError(
-                "ReduceLROnPlateau.step: metrics", "none", "the metric that is watched", "write schedule.step(loss)"
-            )
-        current = float(metrics)
-        self._check_groups()
-        if self._better(current):
-            self.best, self.num_bad_epochs = current, 0
-        else:
-            self.num_bad_epochs += 1
-        if self.cooldown_counter:
-            self.cooldown_counter -= 1
-            self.num_bad_epochs = 0
-        super().step()
-        if self.num_bad_epochs > self.patience:
-            self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
-
-    def _better(self, current: float) -> bool:
-        sign = 1 if self.mode == "max" else -1
-        if self.threshold_mode == "rel":
-            bound = self.best * (1 + sign * self.threshold)
-        else:
-            bound = self.best + sign * self.threshold
-        return bool(current > bound if self.mode == "max" else current < bound)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from minigrad.autograd import enable_grad
 from minigrad.errors import ArgumentError, DTypeError, MinigradError, ShapeError, describe
-from minigrad.optim.options import Option, check_option, count, listed, name_of, real
+from minigrad.optim.options import Option, check_option, count, flag, listed, name_of, real
+from minigrad.optim.states import saved_array, saved_parts
 from minigrad.tensor import Tensor
 
 __all__ = ["Optimizer"]
@@ -34,10 +35,12 @@ class Optimizer:
     params: tensors with requires_grad=True, or dicts, each with "params" and options for these alone.
     defaults: the options of parameters whose group says nothing else.
     param_groups: the groups as dicts; options in it can be changed between steps. state: what is kept between steps,
-        by parameter. Parameters without a gradient are left out of a step. Everything stays in the parameter's dtype.
+        by parameter. Everything stays in the parameter's dtype.
+    Parameters without a gradient are left out of a step, and so are frozen ones, with requires_grad=False: they have
+    no state, and take part once requires_grad is True.
     A subclass declares `options`, and the names of the arrays it keeps in `_slots`, and writes `_update`.
-    Raises DTypeError for what is no tensor, ArgumentError for no parameters, one that is there twice, is not a leaf
-    or requires no gradient, and for options out of range.
+    Raises DTypeError for what is no tensor, ArgumentError for no parameters, for one that is there twice or is not a
+    leaf, where none at all requires a gradient, and for options out of range.
 
     >>> class Descent(Optimizer):
     ...     options = {"lr": real}
@@ -57,6 +60,7 @@ class Optimizer:
         self.defaults = self._checked(dict(defaults))
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
+        self._known: list[tuple[Group, float]] = []  # of each group: options that have been checked, and their floor
         self._scratch: dict[np.dtype[Any], Array] = {}
         self._views: dict[tuple[np.dtype[Any], tuple[int, ...]], tuple[Array, Array]] = {}
         found = listed(f"{self._name}: params", params)
@@ -70,6 +74,15 @@ class Optimizer:
             )
         for group in found if any(grouped) else [{"params": found}]:
             self.add_param_group(group)
+        parameters = list(self._parameters())
+        if not any(p.requires_grad for p in parameters):
+            others = f", nor does any other of the {len(parameters)}" if len(parameters) > 1 else ""
+            raise ArgumentError(
+                f"{self._name}: params",
+                f"{name_of(parameters[0], 0)}, {describe(parameters[0])}, requires no gradient{others}",
+                "tensors that backward() collects a gradient for",
+                "set requires_grad = True for those that are to be trained",
+            )
 
     @property
     def _name(self) -> str:
@@ -82,12 +95,16 @@ class Optimizer:
             groups.append(f"{len(group['params'])} parameters, {options}")
         return f"{self._name}({'; '.join(groups)})"
 
-    # Groups
-
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """Takes more parameters in: a dict with "params" and the options that differ from the defaults.
 
-        Raises what making an optimiser raises, and changes nothing then.
+        All of them may be frozen. Otherwise raises what making an optimiser raises, and changes nothing then.
+
+        >>> import minigrad as mg
+        >>> optimizer = mg.optim.SGD([Tensor([1.0], requires_grad=True)], lr=0.1)
+        >>> optimizer.add_param_group({"params": [Tensor([2.0], requires_grad=True)], "lr": 0.01})
+        >>> [group["lr"] for group in optimizer.param_groups]
+        [0.1, 0.01]
         """
         where = f"{self._name}: params"
         if not isinstance(param_group, Mapping) or "params" not in param_group:
@@ -108,7 +125,9 @@ class Optimizer:
                 )
             seen[id(p)] = i
         options = {**self.defaults, **{key: value for key, value in param_group.items() if key != "params"}}
-        self.param_groups.append({"params": params, **self._checked(options)})
+        options = self._checked(options)
+        self._check_floor(options, self._floor(options), params)
+        self.param_groups.append({"params": params, **options})
 
     @staticmethod
     def _check_parameter(where: str, p: Tensor, i: int) -> None:
@@ -119,12 +138,12 @@ class Optimizer:
                 "a leaf: a tensor that no op has made",
                 "pass the tensors it was computed from, or t.detach() with requires_grad=True",
             )
-        if not p.requires_grad:
+        if p.dtype.kind != "f":
             raise ArgumentError(
                 where,
-                f"{name_of(p, i)}, {describe(p)}, requires no gradient",
-                "tensors that backward() collects a gradient for",
-                "write [p for p in model.parameters() if p.requires_grad]",
+                f"{name_of(p, i)}, {describe(p)}, which can never have a gradient",
+                "tensors of floats",
+                "leave it out: write [p for p in model.parameters() if p.requires_grad]",
             )
 
     def _checked(self, options: Mapping[str, Any]) -> Group:
@@ -147,34 +166,78 @@ class Optimizer:
     def _check_together(self, options: Group) -> None:
         """Raises for options that do not go together."""
 
+    def _floor(self, option: Mapping[str, Any]) -> float:
+        """The least that an update adds to a root to divide by it; 0 where it adds nothing."""
+        return 0.0
+
+    def _check_floor(self, option: Mapping[str, Any], floor: float, params: Iterable[Tensor]) -> None:
+        """ArgumentError where eps vanishes in a parameter's dtype: a gradient of 0 would make it 0 / 0."""
+        for p in params:
+            if floor and p.requires_grad and not p.dtype.type(floor):
+                raise ArgumentError(
+                    f"{self._name}: eps",
+                    f"eps={option['eps']} for a parameter{f' ({p.name!r})' if p.name else ''}, {describe(p)}",
+                    f"an eps that {p.dtype} can tell from 0: it keeps 0 / 0 away",
+                    "make the parameters float32, or write eps=1e-4",
+                )
+
     def _parameters(self) -> Iterator[Tensor]:
         return (p for group in self.param_groups for p in group["params"])
 
-    # Stepping
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients of all parameters: `.grad` becomes None, or with set_to_none=False 0 in place.
 
-    def zero_grad(self) -> None:
-        """Forgets the gradients of all parameters: `.grad` becomes None."""
+        Parameters whose gradient is 0 take part in a step, which weight_decay and momentum still move them in.
+        Raises ArgumentError for a set_to_none that is neither True nor False.
+
+        >>> import minigrad as mg
+        >>> x = Tensor([1.0, 2.0], requires_grad=True)
+        >>> optimizer = mg.optim.SGD([x])
+        >>> x.grad = [3.0, 4.0]
+        >>> optimizer.zero_grad(set_to_none=False)
+        >>> x.grad
+        array([0., 0.])
+        >>> optimizer.zero_grad()
+        >>> x.grad is None
+        True
+        """
+        forget = check_option(f"{self._name}.zero_grad", "set_to_none", set_to_none, flag)
         for p in self._parameters():
-            p.zero_grad()
+            if forget:
+                p.zero_grad()
+            elif p.grad is not None:
+                p.grad[...] = 0
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Updates every parameter that has a gradient, in place; returns what closure returned, or None.
 
         closure: computes the loss and the gradients anew: zero_grad(), loss.backward(), return loss.
-        Raises ArgumentError for a learning rate that has become negative or nan, ShapeError for a parameter that has
-        got another shape or dtype than the state kept for it; no parameter has been changed then.
+        Raises ArgumentError for an option in param_groups that has since been set out of range, ShapeError for a
+        parameter that has got another shape or dtype than the state kept for it; nothing has been changed then.
+
+        >>> import minigrad as mg
+        >>> x = Tensor([1.0, 2.0], requires_grad=True)
+        >>> optimizer = mg.optim.SGD([x], lr=0.5)
+        >>> (x * x).sum().backward()
+        >>> optimizer.step()
+        >>> x.numpy()
+        array([0., 0.])
         """
         loss = None if closure is None else self._evaluate(closure)
-        plans = []
-        for group in self.param_groups:
-            option = {name: _weak(group[name]) for name in self.options}
-            if not option["lr"] >= 0:
-                check_option(self._name, "lr", group["lr"], real)
+        plans, known = [], []
+        for i, group in enumerate(self.param_groups):
+            option, floor = self._current(i)
+            changed = i >= len(self._known) or floor != self._known[i][1]
             slots = self._slots(option)
             for p in group["params"]:
                 g = p.grad
                 if g is not None:
-                    plans.append((option, slots, p, g, self._kept(p, slots)))
+                    kept = self._kept(p, slots)
+                    if floor and (changed or not kept):
+                        self._check_floor(option, floor, [p])
+                    plans.append((option, slots, p, g, kept))
+            known.append((option, floor))
+        self._known = known
         written = f"{self._name}.step"
         for option, slots, p, g, kept in plans:
             step = 0
@@ -190,6 +253,27 @@ class Optimizer:
                 for arrays in self._blocks(x, g, kept):
                     self._update(option, step, *arrays)
         return loss
+
+    def _current(self, i: int) -> tuple[Group, float]:
+        """The options of a group, converted, and their floor; those are checked that differ from the last step's."""
+        group = self.param_groups[i]
+        given = {name: group.get(name) for name in self.options}
+        known = self._known[i][0] if i < len(self._known) else {}
+        try:
+            if i < len(self._known) and given == known:
+                return self._known[i]
+        except Exception:  # of arrays, say, that are neither equal nor different: the check has the words for them
+            pass
+        option = {}
+        try:
+            for name, value in given.items():
+                same = name in known and value is known[name]
+                option[name] = value if same else check_option(self._name, name, value, self.options[name])
+            self._check_together(option)
+        except MinigradError as error:
+            got = f"{error.got} in param_groups[{i}]"
+            raise type(error)(error.function, got, error.expected, error.fix) from None
+        return option, self._floor(option)
 
     def _evaluate(self, closure: Any) -> Any:
         if not callable(closure):
@@ -270,12 +354,18 @@ class Optimizer:
     def _position(self, p: Tensor) -> int:
         return next(i for i, q in enumerate(self._parameters()) if q is p)
 
-    # States
-
     def state_dict(self) -> dict[str, Any]:
         """What a later run needs to continue: copies, with the parameters numbered through all groups.
 
         {"state": {number: {name: array or number}}, "param_groups": [{option: value, "params": [number, ...]}]}
+
+        >>> import minigrad as mg
+        >>> x = Tensor([1.0, 2.0], requires_grad=True)
+        >>> optimizer = mg.optim.SGD([x], lr=0.5, momentum=0.9)
+        >>> x.grad = [3.0, 4.0]
+        >>> optimizer.step()
+        >>> optimizer.state_dict()["state"]
+        {0: {'momentum_buffer': array([3., 4.]), 'step': 1}}
         """
         groups: list[Group] = []
         start = 0
@@ -292,44 +382,23 @@ class Optimizer:
         Numbers of parameters may be strings, as in files. Arrays are converted to their parameter's dtype.
         Raises ArgumentError or ShapeError for a state of other groups, parameters, options or shapes than this
         optimiser's, which is then as it was.
+
+        >>> import minigrad as mg
+        >>> first, second = (mg.optim.SGD([Tensor([1.0], requires_grad=True)], lr=lr) for lr in (0.5, 0.1))
+        >>> second.load_state_dict(first.state_dict())
+        >>> second.param_groups[0]["lr"]
+        0.5
         """
         where = f"{self._name}.load_state_dict"
-        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= state_dict.keys():
-            raise ArgumentError(
-                where, describe(state_dict), 'a dict with "state" and "param_groups"', "pass what state_dict() returned"
-            )
-        groups, states = state_dict["param_groups"], state_dict["state"]
-        if not isinstance(groups, (list, tuple)) or not all(_is_group(group) for group in groups):
-            raise ArgumentError(
-                where, describe(groups), 'a list of dicts, each with a list "params"', "pass what state_dict() returned"
-            )
-        saved, here = ([len(group["params"]) for group in all_] for all_ in (groups, self.param_groups))
-        if saved != here:
-            raise ArgumentError(
-                where,
-                f"groups of {_words(saved)} parameters",
-                f"groups of {_words(here)} parameters, as in this optimiser",
-                "make the optimiser with the groups it was saved with",
-            )
+        here = [len(group["params"]) for group in self.param_groups]
+        groups, states = saved_parts(where, state_dict, here)
         options = [self._saved_options(where, group) for group in groups]
+        for option, group in zip(options, self.param_groups, strict=True):
+            self._check_floor(option, self._floor(option), group["params"])
         parameters = list(self._parameters())
-        numbers = [number for group in groups for number in group["params"]]
-        place = {str(number): i for i, number in enumerate(numbers)}
-        if not isinstance(states, Mapping) or len(place) != len(parameters):
-            raise ArgumentError(
-                where, describe(states), "a dict by each parameter's number", "pass what state_dict() returned"
-            )
-        loaded = {}
         by_parameter = [option for option, n in zip(options, here, strict=True) for _ in range(n)]
-        for number, state in states.items():
-            i = place.get(str(number))
-            if i is None or not isinstance(state, Mapping):
-                raise ArgumentError(
-                    f"{where}: state",
-                    f"{describe(state)} for parameter {number!r}",
-                    f"dicts for the parameters {', '.join(place) if len(place) < 8 else f'0 to {len(place) - 1}'}",
-                    "pass what state_dict() returned",
-                )
+        loaded = {}
+        for i, state in states.items():
             p = parameters[i]
             loaded[p] = self._unpacked(f"{where}: {name_of(p, i)}", p, by_parameter[i], state)
         self.state = loaded
@@ -371,32 +440,10 @@ class Optimizer:
         loaded: dict[str, Any] = {}
         for name, value in state.items():
             if name == "step":
-                loaded[name] = check_option(where, name, value.item() if hasattr(value, "item") else value, count)
+                number = value.item() if hasattr(value, "item") else value
+                if isinstance(number, float) and number.is_integer():  # as PyTorch has it
+                    number = int(number)
+                loaded[name] = check_option(where, name, number, count)
             else:
-                loaded[name] = self._array(where, name, value, p.shape, p.dtype)
+                loaded[name] = saved_array(where, name, value, p.shape, p.dtype)
         return loaded
-
-    @staticmethod
-    def _array(where: str, name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """A copy of a saved array in dtype; ShapeError for another shape or for what holds no floats."""
-        if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.shape != shape:
-            raise ShapeError(
-                f"{where}: {name}",
-                describe(value),
-                f"floats of shape {shape}, as the parameter has it",
-                "load the state of a model of the same shapes",
-            )
-        return np.array(value, dtype, order="C")
-
-
-def _weak(option: Any) -> Any:
-    """An option as a Python number: NumPy's scalars would make float32 arrays float64."""
-    return option.item() if isinstance(option, np.generic) else option
-
-
-def _is_group(group: Any) -> bool:
-    return isinstance(group, Mapping) and isinstance(group.get("params"), (list, tuple))
-
-
-def _words(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers)) or "no"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import GeneratorType
 from typing import Any
 
 import numpy as np
 
+from minigrad import contract
 from minigrad.errors import ArgumentError, DTypeError, describe
 from minigrad.tensor import Tensor
 
@@ -30,16 +33,26 @@ __all__ = [
 
 
 class Option:
-    """A kind of option: what is expected, in words; an example; a function that converts, or says NotImplemented."""
+    """A kind of option: what is expected, in words; an example; a function that converts, or says NotImplemented.
 
-    def __init__(self, expected: str, example: str, convert: Callable[[Any], Any]) -> None:
+    nearest: gives the example for a value that is refused, where it is not the same for all.
+    """
+
+    def __init__(
+        self, expected: str, example: str, convert: Callable[[Any], Any], nearest: Callable[[Any], str] | None = None
+    ) -> None:
         self.expected, self.example, self.convert = expected, example, convert
+        self.nearest = nearest or (lambda value: example)
 
 
 def _number(value: Any) -> float:
     """value as a Python float, which leaves float32 arrays float32; nan for what is no number."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    return float(value) if number else math.nan
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # of an int with more than 308 digits
+        return math.nan
 
 
 def _within(low: float, below: float) -> Callable[[Any], Any]:
@@ -55,12 +68,8 @@ def _pair(value: Any) -> Any:
     return numbers if len(numbers) == 2 and all(0 <= x < 1 for x in numbers) else NotImplemented
 
 
-def _whole(low: int) -> Callable[[Any], Any]:
-    def convert(value: Any) -> Any:
-        number = _number(value)
-        return int(number) if number >= low and number == number // 1 else NotImplemented
-
-    return convert
+def _whole(least: int) -> Callable[[Any], Any]:
+    return lambda value: int(value) if contract.is_whole(value, least) else NotImplemented
 
 
 real = Option("a finite number, 0 or more", "0.01", _within(0, math.inf))
@@ -77,12 +86,19 @@ flag = Option(
 
 
 def choice(*values: Any) -> Option:
-    """An option that is one of these values."""
+    """An option that is one of these values: the nearest to what is refused is the one to write, else the first."""
     shown = [f'"{value}"' if isinstance(value, str) else repr(value) for value in values]
+
+    def nearest(value: Any) -> str:
+        names = {value: text for value, text in zip(values, shown, strict=True) if value is not None}
+        near = difflib.get_close_matches(value.lower(), names, 1, cutoff=0.4) if isinstance(value, str) else []
+        return names[near[0]] if near else shown[0]
+
     return Option(
         " or ".join(shown),
-        shown[-1],
+        shown[0],
         lambda value: value if (value is None or isinstance(value, str)) and value in values else NotImplemented,
+        nearest,
     )
 
 
@@ -91,7 +107,7 @@ def check_option(where: str, name: str, value: Any, kind: Option) -> Any:
     converted = kind.convert(value)
     if converted is NotImplemented:
         got = repr(value) if isinstance(value, (tuple, list)) and len(value) < 5 else describe(value)
-        raise ArgumentError(f"{where}: {name}", got, kind.expected, f"write {name}={kind.example}, for example")
+        raise ArgumentError(f"{where}: {name}", got, kind.expected, f"write {name}={kind.nearest(value)}, for example")
     return converted
 
 
@@ -114,21 +130,28 @@ def listed(where: str, parameters: Any) -> list[Any]:
         raise DTypeError(where, describe(parameters), expected, "call it: write model.parameters()")
     if isinstance(parameters, (set, frozenset)):
         raise DTypeError(where, describe(parameters), f"{expected}: a set has no order", "write a list")
-    if isinstance(parameters, (str, bytes)) or not isinstance(parameters, Iterable):
+    if isinstance(parameters, (str, bytes, np.ndarray)) or not isinstance(parameters, Iterable):
         raise DTypeError(where, describe(parameters), expected, "write model.parameters()")
-    used_up = isinstance(parameters, Iterator)
+    why, fix = _why_empty(parameters)
     found = list(parameters)
     if not found:
-        why = ": the generator yields nothing, or has been used up" if used_up else ""
-        raise ArgumentError(
-            where,
-            f"optimizer got an empty parameter list{why}",
-            "at least one parameter",
-            "call model.parameters() anew, or keep list(model.parameters())",
-        )
+        raise ArgumentError(where, f"an empty parameter list{why}", "at least one parameter", fix)
     for i, p in enumerate(found):
         if isinstance(p, tuple) and len(p) == 2 and isinstance(p[1], Tensor):
             raise DTypeError(where, f"a pair of a name and a tensor at {i}", expected, "write model.parameters()")
         if not isinstance(p, (Tensor, Mapping)):
             raise DTypeError(where, f"{describe(p)} at {i}", expected, "pass tensors with requires_grad=True")
     return found
+
+
+def _why_empty(parameters: Any) -> tuple[str, str]:
+    """What to say, and to do, if these are no parameters; asked before they are counted, which uses a generator up."""
+    anew = "call model.parameters() anew, or keep list(model.parameters())"
+    none = "pass a model that has some: layers are its attributes, a list of layers is an nn.ModuleList"
+    if isinstance(parameters, GeneratorType):
+        if parameters.gi_frame is None or parameters.gi_suspended:
+            return ": the generator has been used up before", anew
+        return ": the generator yields nothing, its model has no parameters", none
+    if isinstance(parameters, Iterator):
+        return ": the iterator has been used up before, or its model has no parameters", anew
+    return "", "put at least one in, as list(model.parameters()) does for a model that has some"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from minigrad import contract
 from minigrad.errors import ArgumentError, DTypeError, describe
 from minigrad.optim.optimizer import Optimizer
-from minigrad.optim.options import Option, check_option, count
+from minigrad.optim.options import Option, check_option
 
 __all__ = ["LRScheduler", "checked_optimizer", "checked_steps", "for_each"]
 
@@ -42,21 +44,34 @@ class LRScheduler:
             group.setdefault("initial_lr", group["lr"])
         self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
         self.last_epoch = 0
-        self._set([self._next(i, float(group["lr"])) for i, group in enumerate(optimizer.param_groups)])
+        self._go_to(0, [float(group["lr"]) for group in optimizer.param_groups])
 
     def step(self) -> None:
-        """Sets the next learning rate of every group. Raises ArgumentError if the optimiser has got more groups."""
+        """Sets the next learning rate of every group.
+
+        Raises ArgumentError if the optimiser has got more groups, or if a rate would be negative or not finite;
+        nothing has been changed then.
+
+        >>> import minigrad as mg
+        >>> optimizer = mg.optim.SGD([mg.Tensor(0.0, requires_grad=True)], lr=1.0)
+        >>> schedule = mg.optim.ExponentialLR(optimizer, gamma=0.5)
+        >>> for epoch in range(3):
+        ...     optimizer.step()
+        ...     schedule.step()
+        >>> optimizer.param_groups[0]["lr"]
+        0.125
+        """
         self._check_groups()
-        self.last_epoch += 1
-        try:
-            rates = [self._next(i, float(group["lr"])) for i, group in enumerate(self.optimizer.param_groups)]
-        except BaseException:
-            self.last_epoch -= 1
-            raise
-        self._set(rates)
+        self._go_to(self.last_epoch + 1, [float(group["lr"]) for group in self.optimizer.param_groups])
 
     def get_last_lr(self) -> list[float]:
-        """The learning rate of each group, as this schedule has set it last."""
+        """The learning rate of each group, as this schedule has set it last.
+
+        >>> import minigrad as mg
+        >>> optimizer = mg.optim.SGD([mg.Tensor(0.0, requires_grad=True)], lr=0.3)
+        >>> mg.optim.StepLR(optimizer, step_size=10).get_last_lr()
+        [0.3]
+        """
         return list(self._last_lr)
 
     def _next(self, i: int, lr: float) -> float:
@@ -65,8 +80,25 @@ class LRScheduler:
 
     def _restart(self) -> None:
         """Begins anew, from the rates that the groups began with."""
-        self.last_epoch = 0
-        self._set([self._next(i, lr) for i, lr in enumerate(self.base_lrs)])
+        self._go_to(0, self.base_lrs)
+
+    def _go_to(self, epoch: int, before: Sequence[float]) -> None:
+        """Sets the rates of this step, which follow those before it; where that fails, all is as it was."""
+        last, self.last_epoch = self.last_epoch, epoch
+        try:
+            rates = [self._next(i, lr) for i, lr in enumerate(before)]
+            for i, lr in enumerate(rates):
+                if not 0 <= lr < math.inf:
+                    raise ArgumentError(
+                        type(self).__name__,
+                        f"a learning rate of {lr} for group {i} at step {epoch}",
+                        "a finite number, 0 or more, from every step",
+                        "choose numbers that keep it in that range",
+                    )
+        except BaseException:
+            self.last_epoch = last
+            raise
+        self._set(rates)
 
     def _set(self, rates: list[float]) -> None:
         for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
@@ -84,7 +116,15 @@ class LRScheduler:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a later run needs to continue: everything but the optimiser and functions."""
+        """What a later run needs to continue: everything but the optimiser and functions.
+
+        >>> import minigrad as mg
+        >>> optimizer = mg.optim.SGD([mg.Tensor(0.0, requires_grad=True)], lr=1.0)
+        >>> schedule = mg.optim.ExponentialLR(optimizer, gamma=0.5)
+        >>> schedule.step()
+        >>> schedule.state_dict()
+        {'gamma': 0.5, 'base_lrs': [1.0], 'last_epoch': 1, '_last_lr': [0.5]}
+        """
         return {key: _packed(value) for key, value in vars(self).items() if key not in _LEFT_OUT}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -92,6 +132,14 @@ class LRScheduler:
 
         Raises ArgumentError for a state of another kind of schedule or of another number of groups, and changes
         nothing then.
+
+        >>> import minigrad as mg
+        >>> optimizers = [mg.optim.SGD([mg.Tensor(0.0, requires_grad=True)], lr=1.0) for _ in range(2)]
+        >>> first, second = (mg.optim.ExponentialLR(optimizer, gamma=0.5) for optimizer in optimizers)
+        >>> first.step()
+        >>> second.load_state_dict(first.state_dict())
+        >>> optimizers[1].param_groups[0]["lr"]
+        0.5
         """
         self._check_loaded(f"{type(self).__name__}.load_state_dict", state_dict)
         self._load(state_dict)
@@ -155,11 +203,13 @@ def for_each(name: str, key: str, value: Any, groups: Sequence[Any], kind: Optio
 
 def checked_steps(name: str, milestones: Any) -> list[int]:
     """The steps at which something happens, as a list; ArgumentError for what is none."""
-    if isinstance(milestones, (str, bytes)) or not isinstance(milestones, Iterable):
+    single = isinstance(milestones, (str, bytes)) or getattr(milestones, "shape", None) == ()
+    if single or not isinstance(milestones, Iterable):
         raise ArgumentError(
             f"{name}: milestones", describe(milestones), "a list of steps, 1 or more", "write milestones=[30, 60]"
         )
-    return [check_option(name, "milestones", step, count) for step in milestones]
+    example = "write milestones=[30, 60], for example"
+    return [contract.whole(f"{name}: milestones[{i}]", step, 1, example) for i, step in enumerate(milestones)]
 
 
 def _packed(value: Any) -> Any:
