@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import nn, optim, train
 from minigrad.data import DataLoader, TensorDataset
-from minigrad.errors import ArgumentError, DTypeError, GraphError, MinigradError, ShapeError
+from minigrad.errors import ArgumentError, DTypeError, GraphError, LabelError, MinigradError, ShapeError
 from minigrad.train import Callback, Checkpoint, CSVLogger, EarlyStopping, History, NonFiniteError, TensorBoardLogger
 
 X = np.random.default_rng(0).standard_normal((20, 3))
@@ -229,6 +230,7 @@ def test_history_is_lists_and_a_table() -> None:
     again.load_state_dict(history.state_dict())
     assert again.epochs == history.epochs
     assert again.batches == history.batches
+    assert dict(history) == history.epochs
     with pytest.raises(ArgumentError, match=r"^History: 'val_los'; expected one of .*; write 'val_loss'"):
         history["val_los"]
     for state in ({}, {"epochs": {"epoch": [1]}, "batches": {"epoch": [], "loss": [1]}}, None):
@@ -265,7 +267,7 @@ def test_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArgumentError, match="no epochs"):
         History().plot()
     without(monkeypatch, "matplotlib")
-    with pytest.raises(ImportError, match=r"pip install minigrad\[plot\]"):
+    with pytest.raises(ImportError, match=r"pip install matplotlib$"):
         history.plot()
 
 
@@ -296,26 +298,86 @@ def test_a_pipe_gets_a_line_for_each_epoch(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == ""
 
 
-def test_a_terminal_without_tqdm_gets_one_changing_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def screen(text: str, columns: int = 80) -> list[str]:
+    """What a terminal shows in the end: lines are wrapped, and written over after a carriage return."""
+    rows, at = [""], 0
+    for c in text:
+        if c == "\n":
+            rows, at = [*rows, ""], 0
+        elif c == "\r":
+            at = 0
+        else:
+            if at == columns:
+                rows, at = [*rows, ""], 0
+            rows[-1] = rows[-1][:at].ljust(at) + c + rows[-1][at + 1 :]
+            at += 1
+    return [row.rstrip() for row in rows]
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, columns: int = 80, **options: Any) -> str:
+    """What fit writes on a terminal, stderr too."""
+    out = Terminal()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", out)
+    monkeypatch.setattr("minigrad.train.progress._INTERVAL", 0.0)
+    fit(progress=True, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("columns", [80, 20])
+def test_a_terminal_without_tqdm_gets_one_changing_line(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "tqdm")
+    text = shown(monkeypatch, columns, epochs=3, validation=BATCHES, metrics="accuracy")
+    assert "\repoch 2/3   33%  l" in text
+    current = [part for part in re.split("[\r\n]", text) if "%" in part]
+    assert max(len(part) for part in current) <= columns - 1
+    rows = screen(text, 200)
+    assert len(rows) == 4  # an epoch each, and an empty one to go on from
+    for k, row in enumerate(rows[:3], 1):
+        assert re.fullmatch(rf"epoch {k}/3  loss \S+  accuracy \S+  val_loss \S+  val_accuracy \S+", row)
+
+
+def test_a_broken_off_epoch_stays_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "tqdm")
     monkeypatch.setattr(sys, "stdout", out := Terminal())
-    fit(progress=True, epochs=3)
-    text = out.getvalue()
-    assert text.count("\n") == 1
-    assert text.endswith("\n")
-    states = text.strip("\n").split("\r")[1:]
-    assert states[0].startswith("epoch 1/3   33%  loss ")
-    assert states[-1].startswith("epoch 3/3  loss ")
-    widths = [len(state) for state in states]
-    assert all(b >= len(a.rstrip()) for a, b in zip(states, widths[1:], strict=False))
+    with pytest.raises(RuntimeError, match="no more"):
+        fit(progress=True, loader=Failing())
+    assert out.getvalue().endswith("\n")
+    assert screen(out.getvalue())[0].startswith("epoch 1/2  batch ")
+
+
+@pytest.mark.parametrize("bar", [True, False])
+def test_a_lint_has_a_line_of_its_own(bar: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not bar:
+        without(monkeypatch, "tqdm")
+    elif not importlib.util.find_spec("tqdm"):
+        pytest.skip("tqdm is not installed")
+
+    def show(message: Any, *rest: Any) -> None:
+        sys.stderr.write(f"LINT {message.code}\n")
+
+    def half(out: Any, t: Any) -> Any:
+        return mg.softmax_cross_entropy(mg.softmax(out), t) if seen.append(1) or len(seen) > 2 else first(out, t)
+
+    seen: list[int] = []
+    first = nn.CrossEntropyLoss()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr("warnings.showwarning", show)
+        text = shown(monkeypatch, epochs=2, loss=half)
+    assert "LINT softmax-before-cross-entropy" in [row.strip() for row in screen(text)]
 
 
 def test_a_terminal_with_tqdm_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tqdm")
-    monkeypatch.setattr(sys, "stdout", out := Terminal())
-    fit(progress=True, epochs=3)
-    assert "epoch 3/3: 100%" in out.getvalue()
-    assert "9/9" in out.getvalue()
+    text = shown(monkeypatch, epochs=3, validation=BATCHES, metrics="accuracy")
+    assert "epoch 3/3: 100%" in text
+    assert "9/9" in text
+    rows = screen(text)
+    for k in 1, 2, 3:
+        pattern = rf"epoch {k}/3  loss \S+  accuracy \S+  val_loss \S+  val_accuracy \S+"
+        assert sum(bool(re.fullmatch(pattern, row)) for row in rows) == 1
     monkeypatch.setattr(sys, "stdout", out := Terminal())
     with pytest.raises(RuntimeError):
         fit(progress=True, loader=iter(Failing()), epochs=1)
@@ -536,7 +598,7 @@ def test_tensorboard_has_every_number(tmp_path: Path, monkeypatch: pytest.Monkey
     without(monkeypatch, "tensorboardX")
     model = classifier()
     before = weights(model)
-    with pytest.raises(ImportError, match=r"pip install minigrad\[tensorboard\]"):
+    with pytest.raises(ImportError, match=r"pip install tensorboardX$"):
         fit(model, callbacks=[TensorBoardLogger(tmp_path)])
     assert weights(model) == before
 
@@ -656,6 +718,29 @@ def test_nan_that_comes_later_is_named_too() -> None:
         fit(nn.Linear(3, 1), Later(), nn.MSELoss(), epochs=9)
 
 
+def test_data_that_do_no_harm_are_left_alone() -> None:
+    x, t = REAL[0]
+    t = t.copy()
+    t[3] = math.nan  # no target
+    mask = np.zeros((8, 2))
+    mask[:, 1] = -math.inf
+
+    def masked(out: Any, t: Any) -> Any:
+        known = ~np.isnan(t)
+        return mg.square(out[known] - t[known]).mean()
+
+    model, own = nn.Linear(3, 1, generator=np.random.default_rng(0)), nn.Linear(3, 2)
+    for validation in None, [(x, t)]:
+        history = fit(model, [(x, t)], masked, validation=validation, lr=0.05, epochs=3)
+        assert history["loss"] == sorted(history["loss"], reverse=True)
+    optimizer = optim.SGD(own.parameters(), lr=0.1)
+    fit(lambda x, mask: own(x) + mask, [(x, mask, np.zeros(8, int))], optimizer=optimizer)
+    with pytest.raises(NonFiniteError, match=r"^fit: loader: epoch 1, batch 1: t\[3, 0\] is nan"):
+        fit(model, [(x, t)], nn.MSELoss())
+    with pytest.raises(NonFiniteError, match=r"^evaluate: batch 1: t\[3, 0\] is nan"):
+        train.evaluate(model, nn.MSELoss(), [(x, t)])
+
+
 def test_large_numbers_are_no_infinities() -> None:
     huge = [(np.full((4, 3), 1e30, np.float32), np.zeros(4, int))]  # its squares overflow
     W = mg.Tensor(np.zeros((3, 2)), requires_grad=True)
@@ -714,20 +799,29 @@ M = nn.Linear(3, 2)
         ({"optimizer": nn.MSELoss()}, DTypeError, "optimizer: a MSELoss"),
         ({"optimizer": sgd(nn.Linear(3, 2))}, ArgumentError, "optimizer: an optimiser of 2 parameters, none"),
         ({"loader": []}, ArgumentError, "loader: a list that gave no batches"),
-        ({"loader": [(X[:0], T[:0])]}, ArgumentError, r"loader: epoch 1, batch 1: a batch with float64 \(0, 3\)"),
+        ({"loader": [(X[:0], T[:0])]}, ArgumentError, r"loader: epoch 1, batch 1: a batch with t of int64 \(0,\)"),
         ({"loader": TensorDataset(X, T)}, DTypeError, "loader: a TensorDataset"),
         ({"loss": lambda out, t: out.detach().sum()}, GraphError, "loss: a loss that depends on no parameter"),
         ({"loader": 5}, DTypeError, "loader: int 5"),
         ({"loader": iter(BATCHES)}, ArgumentError, "loader: a list_iterator, which can be looped over once"),
-        ({"loader": [X]}, DTypeError, "loader: batch 1: float64 (20, 3)"),
+        ({"loader": [X]}, DTypeError, "loader: a list of arrays"),
+        ({"loader": X}, DTypeError, "loader: float64 (20, 3)"),
+        ({"loader": (X, T)}, DTypeError, "loader: a tuple of arrays"),
+        ({"loader": [1.0]}, DTypeError, "loader: batch 1: float 1.0"),
         ({"loader": [(X,)]}, DTypeError, "loader: batch 1: a tuple of 1"),
         ({"loader": [*BATCHES, (X,)]}, DTypeError, "loader: batch 4: a tuple of 1"),
         ({"validation": []}, ArgumentError, "validation: a list that gave no batches"),
-        ({"validation": [X]}, DTypeError, "validation: epoch 1: batch 1: float64"),
+        ({"validation": (X, T)}, DTypeError, "validation: a tuple of arrays"),
+        ({"validation": [1.0]}, DTypeError, "validation: epoch 1: batch 1: float 1.0"),
         ({"metrics": "acuracy"}, ArgumentError, "metrics: 'acuracy'"),
         ({"metrics": 3}, DTypeError, "metrics: int 3"),
         ({"metrics": {"loss": len}}, ArgumentError, "metrics: the name 'loss'"),
-        ({"callbacks": EarlyStopping()}, DTypeError, "callbacks: a EarlyStopping"),
+        ({"callbacks": EarlyStopping()}, DTypeError, "callbacks: an EarlyStopping"),
+        ({"callbacks": [optim.StepLR(sgd(M), 1)]}, DTypeError, r"callbacks\[0\]: a StepLR"),
+        ({"callbacks": [Checkpoint("c.npz"), Checkpoint("./c.npz")]}, ArgumentError, r"callbacks\[1\]: a Checkpoint"),
+        ({"metrics": lambda out, t: 1.0}, ArgumentError, "metrics: a lambda, which has no name"),
+        ({"metrics": [np.mean, lambda out, t: 1.0]}, ArgumentError, "metrics: a lambda, which has no name"),
+        ({"monitor": "loss"}, ArgumentError, "monitor: no scheduler"),
         ({"callbacks": [EarlyStopping]}, DTypeError, r"callbacks\[0\]: the class EarlyStopping"),
         ({"scheduler": optim.StepLR(sgd(nn.Linear(3, 2)), 1)}, ArgumentError, "scheduler: a StepLR of another"),
         ({"scheduler": 0.1}, ArgumentError, "scheduler: float 0.1"),
@@ -746,8 +840,197 @@ def test_what_makes_no_sense_is_refused(options: Any, error: type[MinigradError]
     options = known | options | {"optimizer": optimizer}
     with pytest.raises(error, match=rf"^fit: {named}.*; expected .*; "):
         train.fit(**options)
-    if "batch 4" not in named and "validation: epoch" not in named:
+    if "batch 4" not in named and "validation: epoch" not in named:  # those are seen after steps
         assert weights(M) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [
+        ({"callbacks": [optim.StepLR(sgd(M), 1)]}, "pass a schedule of the learning rate as scheduler="),
+        ({"metrics": lambda out, t: 1.0}, "pass {name: f}"),
+        ({"loader": (X, T)}, "pass DataLoader(TensorDataset(x, t), batch_size=32)"),
+        ({"validation": [X, T]}, "pass DataLoader(TensorDataset(x, t), batch_size=32)"),
+        ({"loader": []}, "put a batch (x, t) into it"),
+        (
+            {"loader": DataLoader(TensorDataset(X, T), 32, drop_last=True)},
+            "look at len(loader): drop_last=True leaves out all of a small data set",
+        ),
+    ],
+)
+def test_the_fix_is_one_that_helps(options: Any, fix: str) -> None:
+    with pytest.raises(MinigradError) as caught:
+        fit(**options)
+    assert caught.value.fix == fix
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    stopping = EarlyStopping("loss", patience=np.int64(3), min_delta=np.float32(0.5))  # type: ignore[arg-type]  # both do
+    assert len(fit(epochs=np.int64(2), clip_grad_norm=np.float32(1), callbacks=[stopping])) == 2
+    assert Checkpoint("c.npz", every_batches=np.int32(3)).every_batches == 3  # type: ignore[arg-type]  # as above
+
+
+def test_an_error_in_a_batch_has_its_number() -> None:
+    bad = [*BATCHES[:2], (X[:3], np.array([0, 7, 1]))]
+    for name, place in ("loader", "in fit: epoch 1, batch 3"), ("validation", "in fit: validation: epoch 1: batch 3"):
+        with pytest.raises(LabelError, match=r"^CrossEntropyLoss: .*labels\[1\] = 7 for 2 classes") as caught:
+            fit(**{name: bad})
+        assert caught.value.__notes__ == [place]
+    with pytest.raises(LabelError) as caught:
+        train.evaluate(classifier(), nn.CrossEntropyLoss(), bad)
+    assert caught.value.__notes__ == ["in evaluate: batch 3"]
+
+
+class Returns(nn.Module):
+    """Gives back what is no scores."""
+
+    def __init__(self, make: Any) -> None:
+        super().__init__()
+        self.layer, self.make = nn.Linear(3, 2, generator=np.random.default_rng(0)), make
+
+    def forward(self, x: Any) -> Any:
+        return self.make(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "got"),
+    [
+        (lambda out: None, "it returned None; expected what the loss takes; write return in forward"),
+        (
+            lambda out: (out, out),
+            r"it returned a tuple of 2, and loss\(out, t\) failed with it: .*; expected what the ",
+        ),
+    ],
+)
+def test_a_model_that_returns_something_else(make: Any, got: str) -> None:
+    def own(out: Any, t: Any) -> Any:
+        return (out - 1.0).mean()
+
+    for loss in nn.CrossEntropyLoss(), own:
+        with pytest.raises(DTypeError, match=f"^fit: model: {got}"):
+            fit(Returns(make), loss=loss)
+    with pytest.raises(DTypeError, match=f"^evaluate: model: {got}"):
+        train.evaluate(Returns(make), own, BATCHES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((nn.Linear, nn.MSELoss(), BATCHES), "model: the class Linear"),
+        ((M, nn.CrossEntropyLoss, BATCHES), "loss: the class CrossEntropyLoss"),
+        ((M, nn.CrossEntropyLoss(), None), "loader: NoneType None"),
+        ((M, nn.CrossEntropyLoss(), TensorDataset(X, T)), "loader: a TensorDataset"),
+        ((M, nn.CrossEntropyLoss(), (X, T)), "loader: a tuple of arrays"),
+    ],
+)
+def test_evaluate_refuses(arguments: Any, named: str) -> None:
+    with pytest.raises(DTypeError, match=f"^evaluate: {named}"):
+        train.evaluate(*arguments)
+
+
+def test_a_refused_metric_makes_no_step() -> None:
+    model = classifier()
+    before = weights(model)
+    for metrics in "binary_accuracy", {"bad": lambda out, t: [1]}:
+        with pytest.raises((ShapeError, DTypeError)) as caught:
+            fit(model, metrics=metrics)
+        assert caught.value.__notes__ == ["in fit: epoch 1, batch 1"]
+        assert weights(model) == before
+
+
+def test_batches_of_lists() -> None:
+    lists = [(x.tolist(), t.tolist()) for x, t in BATCHES]
+    assert fit(loader=lists, metrics="accuracy").epochs == fit(metrics="accuracy").epochs
+
+
+def test_scores_are_not_probabilities() -> None:
+    batches = [(x, t[:, None].astype(float)) for x, t in BATCHES]
+    scores = nn.Linear(3, 1, generator=np.random.default_rng(0))
+    model = nn.Sequential(scores, nn.Sigmoid(), nn.Flatten())
+    before = weights(model)
+    with pytest.raises(ArgumentError, match=r"^binary_accuracy: probabilities: out is the result of a sigmoid"):
+        fit(model, batches, nn.MSELoss(), metrics="binary_accuracy")
+    assert weights(model) == before
+    history = fit(scores, batches, nn.BCEWithLogitsLoss(), metrics=train.binary_accuracy, lr=1.0, epochs=20)
+    assert history["binary_accuracy"][-1] > 0.8
+
+
+def test_a_metric_is_recorded_under_its_name() -> None:
+    def share(out: Any, t: Any) -> float:
+        return 0.5
+
+    for metrics in share, [share], ["accuracy", share]:
+        assert fit(metrics=metrics)["share"] == [0.5, 0.5]
+
+    def other(out: Any, t: Any) -> float:
+        return 0.0
+
+    other.__name__ = "share"
+    with pytest.raises(ArgumentError, match="two metrics with the name 'share'"):
+        fit(metrics=[share, other])
+
+
+def test_clipping_reaches_lbfgs() -> None:
+    W = mg.Tensor(np.zeros((3, 1)), requires_grad=True)
+    optimizer = optim.LBFGS([W], lr=1.0, max_iter=1)
+    fit(lambda x: mg.matmul(x, W), REAL[:1], nn.MSELoss(), optimizer=optimizer, epochs=1, clip_grad_norm=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(W.numpy()), 1e-3, rtol=1e-2)
+
+
+def test_plateau_watches_what_it_is_told() -> None:
+    seen: list[float] = []
+
+    class Watch(optim.ReduceLROnPlateau):
+        def step(self, metrics: Any = None) -> None:
+            seen.append(metrics)
+            super().step(metrics)
+
+    def run(mode: str, **options: Any) -> History:
+        model = classifier()
+        optimizer = sgd(model, 0.5)
+        schedule = Watch(optimizer, mode=mode)
+        return fit(model, optimizer=optimizer, scheduler=schedule, validation=BATCHES, metrics="accuracy", **options)
+
+    assert run("max", monitor="val_accuracy")["val_accuracy"] == seen
+    with pytest.raises(ArgumentError, match=r"^fit: scheduler: mode='max' for 'val_loss'; .*monitor=\"val_accuracy\""):
+        run("max")
+    with pytest.raises(ArgumentError, match=r"^fit: scheduler: mode='min' for 'accuracy'; expected mode='max'"):
+        run("min", monitor="accuracy")
+    with pytest.raises(ArgumentError, match=r"^fit: monitor: 'val_acc'; .*; write 'val_accuracy'"):
+        run("max", monitor="val_acc")
+
+
+def test_another_word_for_the_interval_is_refused() -> None:
+    model = classifier()
+    optimizer = sgd(model)
+    schedule = optim.StepLR(optimizer, 1)
+    schedule.interval = "step"
+    with pytest.raises(ArgumentError, match=r'^fit: scheduler: interval=\'step\'; expected "epoch" or "batch"'):
+        fit(model, optimizer=optimizer, scheduler=schedule)
+
+
+def test_a_log_survives_a_training_that_is_refused(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    fit(callbacks=[CSVLogger(log)])
+    before = log.read_bytes()
+    for later in EarlyStopping("val_loss"), Checkpoint(tmp_path / "none" / "c.npz"):
+        with pytest.raises(ArgumentError):
+            fit(callbacks=[CSVLogger(log), later])
+        assert log.read_bytes() == before
+
+
+def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"^CSVLogger: path: .*, whose folder is not there"):
+        fit(callbacks=[CSVLogger(tmp_path / "none" / "x.csv")])
+    with pytest.raises(ArgumentError, match=r"^CSVLogger: path: .*, which is a folder"):
+        fit(callbacks=[CSVLogger(tmp_path)])
+    assert not list(tmp_path.iterdir())
+    assert not tmp_path.with_name(f"{tmp_path.name}.new").exists()
+
+
+def test_the_name_of_a_validation_that_there_was_not() -> None:
+    with pytest.raises(ArgumentError, match=r"^History: 'val_loss'; .*; pass validation= to fit"):
+        fit()["val_loss"]
 
 
 @pytest.mark.parametrize(
@@ -759,6 +1042,7 @@ def test_what_makes_no_sense_is_refused(options: Any, error: type[MinigradError]
         (lambda: EarlyStopping(mode="least"), "EarlyStopping: mode: mode='least'"),
         (lambda: Checkpoint("c.npz", every_epochs=0), "Checkpoint: every_epochs"),
         (lambda: Checkpoint("c.npz", every_batches=2.5), "Checkpoint: every_batches"),
+        (lambda: Checkpoint("c.npz", every_epochs=None), "Checkpoint: every_epochs: None, without"),
         (lambda: Checkpoint("c.npz", every_batches=2, monitor="loss"), "Checkpoint: every_batches=2|Checkpoint: every"),
         (lambda: Checkpoint("c.pkl"), "Checkpoint: path: str 'c.pkl'"),
         (lambda: TensorBoardLogger("x", every_batches=0), "TensorBoardLogger: every_batches"),
@@ -773,7 +1057,7 @@ def test_callbacks_refuse(make: Any, named: str) -> None:
 def test_a_name_that_is_not_recorded_is_refused_before_training(callback: Any) -> None:
     model = classifier()
     before = weights(model)
-    with pytest.raises(ArgumentError, match="monitor: 'val_loss'; expected one of loss, lr; write 'loss'"):
+    with pytest.raises(ArgumentError, match="monitor: 'val_loss'; expected one of loss, lr; pass validation= to fit"):
         fit(model, callbacks=[callback])
     assert weights(model) == before
 

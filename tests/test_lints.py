@@ -143,7 +143,10 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "unused-parameters": (unused, "spare.weight, spare.bias have had no gradient in 10 batches"),
     "constant-loss": (constant, "the loss was "),
     "zero-learning-rate": (no_rate, "the learning rate is 0"),
-    "batchnorm-single-sample": (single, "the last of 33 samples is a batch of its own, and 1 has nothing to normalise"),
+    "batchnorm-single-sample": (
+        single,
+        "the last of 33 samples is a batch of its own, and layer 1, a BatchNorm1d, has nothing to",
+    ),
     "gradients-not-zeroed": (not_zeroed, "0.weight, 0.bias, 2.weight, 2.bias have a gradient already"),
 }
 
@@ -371,3 +374,21 @@ def test_a_regression_to_its_end_is_no_mistake() -> None:
     t32 = t.astype(np.float32)
     model = nn.Linear(6, 1).astype(np.float32)
     assert said(model, nn.MSELoss(), [(x.astype(np.float32), t32)], epochs=800, lr=0.2) == {}
+
+
+def test_a_warm_up_from_0_is_no_mistake() -> None:
+    model = net()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    warm_up = optim.LambdaLR(optimizer, lambda k: min(1.0, k / 10))
+    warm_up.interval = "batch"
+    assert optimizer.param_groups[0]["lr"] == 0
+    assert not said(model, optimizer=optimizer, scheduler=warm_up)
+
+
+def test_several_layers_that_a_last_sample_stops() -> None:
+    model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2), nn.BatchNorm1d(2))
+    lints = Lints(model, optim.SGD(model.parameters(), lr=0.1))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lints.look_at_loader(DataLoader(TensorDataset(X[:33], T[:33]), 16))
+    assert "and the layers 1, 3, each a BatchNorm1d, have nothing to normalise it by" in str(caught[0].message)

@@ -254,6 +254,98 @@ def test_ctrl_c_writes_a_checkpoint_that_is_continued_from(tmp_path: Path) -> No
     assert bits(parts, train.fit(**parts, resume=path)) == whole
 
 
+class Pressing:
+    """A validation in which Ctrl-C is pressed, at one batch of one epoch."""
+
+    def __init__(self, loader: Any, epoch: int, batch: int) -> None:
+        self.loader, self.left, self.batch = loader, epoch, batch
+
+    def __iter__(self) -> Any:
+        self.left -= 1
+        for k, batch in enumerate(self.loader, 1):
+            if self.left == 0 and k == self.batch:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["loader"], name)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+
+@pytest.mark.parametrize("kind", ["default", "own", "shared", "list"])
+@pytest.mark.parametrize(("epoch", "batch"), [(1, 1), (2, 2), (3, 3)])
+def test_ctrl_c_in_a_validation_loses_nothing(kind: str, epoch: int, batch: int, tmp_path: Path) -> None:
+    def calls() -> list[Callback]:
+        return [Checkpoint(tmp_path / "c.npz", every_epochs=9), EarlyStopping(patience=2)]
+
+    parts = set_up(kind)
+    whole = bits(parts, train.fit(**parts, callbacks=calls()[1:]))
+    parts = set_up(kind)
+    parts["validation"] = Pressing(parts["validation"], epoch, batch)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train.fit(**parts, callbacks=calls())
+    assert (len(caught.value.history), len(caught.value.history.batches["loss"])) == (epoch - 1, 7 * epoch)
+    if kind != "shared":  # whose schedule looks at it
+        assert len(train.fit(**set_up(kind) | {"validation": None}, resume=tmp_path / "c.npz")) == 3
+    parts = set_up(kind, seed=9)
+    assert bits(parts, train.fit(**parts, callbacks=calls(), resume="auto")) == whole
+
+
+def test_each_callback_gets_its_own_state_back(tmp_path: Path) -> None:
+    class Script(Callback):
+        def on_epoch_end(self, state: Any) -> None:
+            state.logs["val_loss"] = [3.0, 1.0, 2.0, 2.5, 0.5][state.epoch - 1]
+
+    def calls(swapped: bool) -> list[Callback]:
+        own: list[Callback] = [
+            Checkpoint(tmp_path / "run.npz"),
+            Checkpoint(tmp_path / "best.npz", monitor="val_loss"),
+            Checkpoint(tmp_path / "last.npz", monitor="val_accuracy"),
+        ]
+        return [Script(), *(own[::-1] if swapped else own)]
+
+    for epochs, found in (2, 2), (4, 2), (5, 5):
+        train.fit(**set_up() | {"epochs": epochs}, callbacks=calls(epochs == 4), resume="auto")
+        assert train.load_checkpoint(tmp_path / "best.npz")["epoch"] - 1 == found
+
+
+def test_a_callback_that_watches_something_else_begins_anew(tmp_path: Path) -> None:
+    class Script(Callback):
+        def on_epoch_end(self, state: Any) -> None:
+            state.logs |= {"val_loss": 1.0 / state.epoch, "val_accuracy": 0.25}
+
+    path = tmp_path / "c.npz"
+    train.fit(**set_up(), callbacks=[Script(), EarlyStopping("val_loss"), Checkpoint(path)])
+    others = EarlyStopping("val_accuracy"), EarlyStopping("val_loss", mode="max")
+    for stopping in others:
+        stopping.best, stopping.best_epoch, stopping.waited = 9.0, 1, 4  # of an earlier training
+        train.fit(**set_up() | {"epochs": 4}, callbacks=[Script(), stopping], resume=path)
+        assert (stopping.best, stopping.best_epoch, stopping.waited) == (0.25, 4, 0)
+    same = EarlyStopping("val_loss", patience=7, min_delta=0.5)  # the same number: 1/4 is not enough below 1/3
+    train.fit(**set_up() | {"epochs": 4}, callbacks=[Script(), same], resume=path)
+    assert (same.best_epoch, same.waited) == (3, 1)
+
+
+def test_a_refused_resume_changes_nothing(tmp_path: Path) -> None:
+    log, path = tmp_path / "log.csv", tmp_path / "c.npz"
+    train.fit(**set_up(), callbacks=[train.CSVLogger(log), Checkpoint(path)])
+    before = log.read_bytes()
+    refusals: list[tuple[dict[str, Any], list[Callback]]] = [
+        ({"metrics": None}, [train.CSVLogger(log)]),
+        ({}, [train.CSVLogger(log), Checkpoint(tmp_path / "none" / "c.npz")]),
+        ({}, [train.CSVLogger(log), EarlyStopping("mine", mode="min")]),
+    ]
+    for options, callbacks in refusals:
+        parts = set_up(seed=4) | {"epochs": 5} | options
+        old = bits(parts, train.History()), parts["loader"].state_dict()
+        with pytest.raises(ArgumentError):
+            train.fit(**parts, callbacks=callbacks, resume=path)
+        assert (bits(parts, train.History()), parts["loader"].state_dict()) == old
+        assert log.read_bytes() == before
+
+
 # A real process, killed
 
 CHILD = """

@@ -7,7 +7,6 @@ import io
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -15,111 +14,13 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from minigrad.contract import whole
 from minigrad.errors import ArgumentError, DTypeError, describe
-from minigrad.train.checkpoint import save_checkpoint
-from minigrad.train.history import History, direction, known
+from minigrad.train.arguments import an, real
+from minigrad.train.history import direction, known
+from minigrad.train.state import Callback, State
 
-__all__ = ["CSVLogger", "Callback", "Checkpoint", "EarlyStopping", "State", "TensorBoardLogger"]
-
-
-@dataclass(eq=False)
-class State:
-    """Where a training stands: what every callback is given.
-
-    model, loss, optimizer, scheduler, loader, validation, history: those of fit.
-    names: what is recorded for each epoch: "loss", the metrics, the same with "val_", "lr".
-    epoch: the current one, from 1, out of epochs. batch: batches done in it. step: batches done in all.
-    logs: the newest numbers: of the batch in on_batch_end, of the epoch in on_epoch_end.
-    stopped: why the training is to end, None to go on; set by stop().
-    whole: True where a checkpoint written after Ctrl-C can be continued from, which is between batches.
-
-    >>> from minigrad import nn, optim, train
-    >>> class Show(Callback):
-    ...     def on_epoch_end(self, state):
-    ...         print(f"epoch {state.epoch} of {state.epochs}, {state.step} steps, {', '.join(state.logs)}")
-    >>> model, batches = nn.Linear(2, 1), [(np.ones((3, 2)), np.ones((3, 1)))] * 5
-    >>> optimizer = optim.SGD(model.parameters(), lr=0.1)
-    >>> _ = train.fit(model, nn.MSELoss(), optimizer, batches, epochs=2, callbacks=[Show()], progress=False)
-    epoch 1 of 2, 5 steps, loss, lr
-    epoch 2 of 2, 10 steps, loss, lr
-    """
-
-    model: Any
-    loss: Any
-    optimizer: Any
-    scheduler: Any
-    loader: Any
-    validation: Any
-    history: History
-    callbacks: list[Callback]
-    names: list[str]
-    epochs: int
-    epoch: int = 1
-    batch: int = 0
-    step: int = 0
-    logs: dict[str, float] = field(default_factory=dict)
-    stopped: str | None = None
-    whole: bool = False
-    sums: Any = None  # of the epoch's batches so far
-    ended: bool = False  # the epoch is over: a checkpoint is one of the beginning of the next
-
-    def stop(self, reason: str) -> None:
-        """Ends the training after the batch, or the epoch, that is under way."""
-        self.stopped = reason
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Writes a checkpoint that fit(..., resume=path) continues from, bit for bit."""
-        save_checkpoint(
-            path,
-            model=self.model,
-            optimizer=self.optimizer,
-            scheduler=self.scheduler,
-            loader=self.loader,
-            validation=self.validation,
-            history=self.history,
-            callbacks=self.callbacks,
-            progress={
-                "epoch": self.epoch + self.ended,
-                "batch": 0 if self.ended else self.batch,
-                "step": self.step,
-                "sums": self.sums.state_dict(),
-            },
-        )
-
-
-class Callback:
-    """Something to do during fit: subclass it and write the methods that are wanted.
-
-    A callback that decides from what it has seen has state_dict() and load_state_dict() too, so that a resumed training
-    decides alike. An exception in a callback ends the training.
-
-    >>> class Largest(Callback):
-    ...     norm = 0.0
-    ...     def on_batch_end(self, state):
-    ...         self.norm = max(self.norm, state.logs["grad_norm"])
-    """
-
-    def on_fit_start(self, state: State) -> None:
-        """Before the first batch, after a checkpoint has been loaded."""
-
-    def on_batch_end(self, state: State) -> None:
-        """After a step of the optimiser; the gradients are still there. logs: loss, grad_norm."""
-
-    def on_epoch_end(self, state: State) -> None:
-        """After the validation and the schedule. logs: what history has for this epoch."""
-
-    def on_interrupt(self, state: State) -> None:
-        """After Ctrl-C, before on_fit_end. The batch that was under way is done, unless state.whole is False."""
-
-    def on_fit_end(self, state: State) -> None:
-        """In the end, also after an exception: close files here."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs to know."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from state."""
+__all__ = ["CSVLogger", "Checkpoint", "EarlyStopping", "TensorBoardLogger", "in_order"]
 
 
 class EarlyStopping(Callback):
@@ -129,6 +30,7 @@ class EarlyStopping(Callback):
     mode: "min" or "max"; may be left out for losses and the metrics that fit knows.
     restore_best: put the model's parameters and buffers back to those of the best epoch as the training ends, after
         Ctrl-C too. best, best_epoch: the best value and its epoch. nan is never better.
+    A resumed training goes on counting where monitor and mode are those of the checkpoint; others begin anew.
     Raises ArgumentError for a patience below 1, a negative min_delta, and, in fit, for a name that is not recorded.
     Source: Prechelt, Early Stopping - But When? (1998).
 
@@ -144,11 +46,10 @@ class EarlyStopping(Callback):
         mode: str | None = None,
         restore_best: bool = False,
     ) -> None:
-        _count("EarlyStopping: patience", patience)
-        if isinstance(min_delta, bool) or not isinstance(min_delta, (int, float)) or not 0 <= min_delta < math.inf:
-            raise ArgumentError("EarlyStopping: min_delta", describe(min_delta), "0 or more", "pass min_delta=0.0")
+        self.patience = whole("EarlyStopping: patience", patience, fix="pass patience=5")
+        self.min_delta = real("EarlyStopping: min_delta", min_delta, "0 or more", "pass min_delta=0.0")
         self.sign = direction("EarlyStopping", monitor, mode)
-        self.monitor, self.patience, self.min_delta = monitor, patience, float(min_delta)
+        self.monitor = monitor
         self.restore_best = restore_best
         self._reset()
 
@@ -156,12 +57,15 @@ class EarlyStopping(Callback):
         self.best, self.best_epoch, self.waited = math.nan, 0, 0
         self._weights: dict[str, Any] | None = None
 
-    def on_fit_start(self, state: State) -> None:
-        """Looks whether the name is one of those recorded, and whether patience had ended before a resume."""
+    def check(self, state: State) -> None:
+        """Looks whether the name is one of those recorded."""
         known("EarlyStopping: monitor", self.monitor, state.names)
         if self.restore_best:
             _has_state("EarlyStopping: restore_best", state.model)
-        if not state.step:
+
+    def on_fit_start(self, state: State) -> None:
+        """Begins anew, or looks whether patience had ended before a resume."""
+        if self not in state.restored:
             self._reset()
         self._judge(state)
 
@@ -187,6 +91,10 @@ class EarlyStopping(Callback):
         if self._weights is not None:
             state.model.load_state_dict(self._weights)
 
+    def identity(self) -> str:
+        """What it watches, and which way is better."""
+        return f"{self.monitor} {_mode(self.sign)}"
+
     def state_dict(self) -> dict[str, Any]:
         """The best value, the epochs waited, the best weights."""
         state = {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
@@ -205,9 +113,14 @@ class Checkpoint(Callback):
     every_epochs: after every so many epochs; None for never. every_batches: also after every so many batches in all.
     monitor: write only after epochs in which this number was the best so far; mode as for EarlyStopping. Such a file
         keeps the best model; pass a second Checkpoint with a path of its own to resume from.
-    After Ctrl-C one more is written. Whatever happens, the file at path is a whole one, the old or the new.
-    fit calls Checkpoints after all other callbacks, so that a checkpoint has what these have counted.
-    Raises ArgumentError for numbers below 1, CheckpointError where the file cannot be written.
+    After Ctrl-C one more is written, unless there is a monitor: of the batch that was under way, or, where it came in a
+    validation, of the moment before that. Whatever happens, the file at path is a whole one, the old or the new.
+    fit calls Checkpoints after all other callbacks, those with a monitor first, so that a checkpoint has what these
+    have counted. A resumed training goes on from the best number where the file's name, monitor and mode are those of
+    the checkpoint; others begin anew.
+    Raises ArgumentError for numbers below 1, for what would never write, and, in fit, for a monitor that is not
+    recorded, a folder that is not there and two Checkpoints with one path; CheckpointError where the file cannot be
+    written.
 
     >>> Checkpoint("digits.npz", every_batches=100).path.name
     'digits.npz'
@@ -222,9 +135,10 @@ class Checkpoint(Callback):
         monitor: str | None = None,
         mode: str | None = None,
     ) -> None:
-        for name, value in ("every_epochs", every_epochs), ("every_batches", every_batches):
-            if value is not None:
-                _count(f"Checkpoint: {name}", value)
+        self.every_epochs, self.every_batches = (
+            None if value is None else whole(f"Checkpoint: {name}", value, fix=f"pass {name}=5")
+            for name, value in (("every_epochs", every_epochs), ("every_batches", every_batches))
+        )
         if not isinstance(path, (str, PathLike)) or Path(path).suffix != ".npz":
             raise ArgumentError("Checkpoint: path", describe(path), "a path that ends in .npz", 'pass "run.npz"')
         if monitor is not None and every_batches is not None:
@@ -234,21 +148,25 @@ class Checkpoint(Callback):
                 "one of the two: the number belongs to whole epochs",
                 "pass two Checkpoints with different paths",
             )
+        if every_epochs is None and every_batches is None and monitor is None:
+            raise ArgumentError(
+                "Checkpoint: every_epochs", "None, without every_batches or monitor", "a time to write at",
+                "pass every_epochs=1, or every_batches=100",
+            )  # fmt: skip
         self.path, self.monitor = Path(path), monitor
-        self.every_epochs, self.every_batches = every_epochs, every_batches
         self.sign = 1 if monitor is None else direction("Checkpoint", monitor, mode)
         self.best = math.nan
 
-    def on_fit_start(self, state: State) -> None:
+    def check(self, state: State) -> None:
         """Looks whether the name is one of those recorded, what there is to save, and where."""
         if self.monitor is not None:
             known("Checkpoint: monitor", self.monitor, state.names)
         _has_state("Checkpoint", state.model)
-        if not self.path.parent.is_dir():
-            raise ArgumentError(
-                "Checkpoint: path", f"{str(self.path)!r}, whose folder is not there", "a folder", "make it first"
-            )
-        if not state.step:
+        _check_folder("Checkpoint: path", self.path)
+
+    def on_fit_start(self, state: State) -> None:
+        """Begins anew, unless it was put back."""
+        if self not in state.restored:
             self.best = math.nan
 
     def on_batch_end(self, state: State) -> None:
@@ -272,6 +190,10 @@ class Checkpoint(Callback):
         if self.monitor is None and state.whole:
             state.save(self.path)
 
+    def identity(self) -> str:
+        """The name of the file, and what decides about it."""
+        return self.path.name if self.monitor is None else f"{self.path.name} {self.monitor} {_mode(self.sign)}"
+
     def state_dict(self) -> dict[str, Any]:
         """The best value."""
         return {"best": self.best}
@@ -286,7 +208,8 @@ class CSVLogger(Callback):
 
     A new training begins the file anew. A resumed one goes on with it: rows of epochs that are trained again, and a
     line that was cut off, are taken out first. Rows are written whole and at once.
-    Raises ArgumentError in fit for a file of other columns.
+    Raises ArgumentError in fit, before anything is changed, for a file of other columns, a folder that is not there and
+    a path that is a folder.
 
     >>> CSVLogger("log.csv").path.name
     'log.csv'
@@ -296,28 +219,40 @@ class CSVLogger(Callback):
         self.path = Path(path)
         self._file: TextIO | None = None
 
-    def on_fit_start(self, state: State) -> None:
-        """Opens the file and looks at what is in it."""
+    def check(self, state: State) -> None:
+        """Looks whether the file can be there, and whether one to go on with has the columns of this training."""
+        _check_folder("CSVLogger: path", self.path)
         names = ["epoch", *state.names]
-        kept = []
-        if state.step and self.path.exists():
-            with open(self.path, encoding="utf-8", newline="") as file:
-                lines = [line for line in file if line.endswith("\n")]
-            rows = list(csv.reader(lines))
-            if rows and rows[0] != names:
-                raise ArgumentError(
-                    "CSVLogger: path",
-                    f"{self.path.name} with the columns {', '.join(rows[0])}",
-                    f"those of this training: {', '.join(names)}",
-                    "pass another path, or the metrics that it was begun with",
-                )
-            kept = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) < state.epoch]
-        self._names = names
+        rows = self._rows() if state.resumed else []
+        if rows and rows[0] != names:
+            raise ArgumentError(
+                "CSVLogger: path",
+                f"{self.path.name} with the columns {', '.join(rows[0])}",
+                f"those of this training: {', '.join(names)}",
+                "pass another path, or the metrics that it was begun with",
+            )
+
+    def on_fit_start(self, state: State) -> None:
+        """Opens the file."""
+        self._names = ["epoch", *state.names]
+        rows = self._rows()[1:] if state.resumed else []
+        kept = [row for row in rows if row and row[0].isdigit() and int(row[0]) < state.epoch]
         beside = self.path.with_name(f"{self.path.name}.new")
-        with open(beside, "w", encoding="utf-8", newline="") as file:
-            file.write(_csv([names, *kept]))
-        os.replace(beside, self.path)
+        try:
+            with open(beside, "w", encoding="utf-8", newline="") as file:
+                file.write(_csv([self._names, *kept]))
+            os.replace(beside, self.path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
         self._file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115  # until the training ends
+
+    def _rows(self) -> list[list[str]]:
+        """The whole lines of the file."""
+        if not self.path.exists():
+            return []
+        with open(self.path, encoding="utf-8", newline="") as file:
+            return list(csv.reader([line for line in file if line.endswith("\n")]))
 
     def on_epoch_end(self, state: State) -> None:
         """Writes a row."""
@@ -338,7 +273,7 @@ class TensorBoardLogger(Callback):
 
     directory: where the event files go. every_batches: also the loss and the norm of the gradient of every so many
     batches, in directory/batches. PyTorch and TensorFlow are not needed.
-    Raises ImportError in fit, before the first batch, without tensorboardX: pip install minigrad[tensorboard].
+    Raises ImportError in fit, before the first batch, without tensorboardX: pip install tensorboardX.
 
     >>> TensorBoardLogger("runs").directory
     'runs'
@@ -346,18 +281,21 @@ class TensorBoardLogger(Callback):
 
     def __init__(self, directory: str | PathLike[str], every_batches: int | None = None) -> None:
         if every_batches is not None:
-            _count("TensorBoardLogger: every_batches", every_batches)
+            every_batches = whole("TensorBoardLogger: every_batches", every_batches, fix="pass every_batches=5")
         self.directory, self.every_batches = os.fspath(directory), every_batches or 0
         self._epochs: Any = None
         self._batches: Any = None
 
+    def check(self, state: State) -> None:
+        """Looks for the package."""
+        try:
+            import_module("tensorboardX")
+        except ImportError as error:
+            raise ImportError("TensorBoardLogger wants tensorboardX: pip install tensorboardX") from error
+
     def on_fit_start(self, state: State) -> None:
         """Opens the files; what an interrupted training has written from here on is to be passed over."""
-        try:
-            make = import_module("tensorboardX").SummaryWriter
-        except ImportError as error:
-            raise ImportError("TensorBoardLogger wants tensorboardX: pip install minigrad[tensorboard]") from error
-        resumed = bool(state.step)
+        make, resumed = import_module("tensorboardX").SummaryWriter, state.resumed
         self._epochs = make(self.directory, purge_step=state.epoch if resumed else None)
         if self.every_batches:  # counted otherwise, and so a run of its own
             folder = os.path.join(self.directory, "batches")
@@ -383,17 +321,31 @@ class TensorBoardLogger(Callback):
 
 
 def in_order(callbacks: Any) -> list[Callback]:
-    """The callbacks as fit calls them, Checkpoints last; an error for what is none."""
+    """The callbacks as fit calls them, Checkpoints last, and those that watch nothing after those that do."""
     if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
-        raise DTypeError("fit: callbacks", describe(callbacks), "a list of callbacks", "write callbacks=[callback]")
+        got = an(type(callbacks).__name__) if isinstance(callbacks, Callback) else describe(callbacks)
+        raise DTypeError("fit: callbacks", got, "a list of callbacks", "write callbacks=[callback]")
     found = list(callbacks)
+    paths: dict[Path, int] = {}
     for i, callback in enumerate(found):
         if not isinstance(callback, Callback):
             got = f"the class {callback.__name__}" if isinstance(callback, type) else describe(callback)
-            raise DTypeError(
-                f"fit: callbacks[{i}]", got, "a Callback", "write the call too, such as EarlyStopping(patience=5)"
-            )
-    return sorted(found, key=lambda callback: isinstance(callback, Checkpoint))
+            fix = "write the call too, such as EarlyStopping(patience=5)"
+            if hasattr(callback, "get_last_lr"):
+                fix = "pass a schedule of the learning rate as scheduler="
+            raise DTypeError(f"fit: callbacks[{i}]", got, "a Callback", fix)
+        if isinstance(callback, Checkpoint):
+            first = paths.setdefault(callback.path.resolve(), i)
+            if first != i:
+                raise ArgumentError(
+                    f"fit: callbacks[{i}]", f"a Checkpoint with the path {str(callback.path)!r} of callbacks[{first}]",
+                    "a path of its own for each Checkpoint", "pass another path",
+                )  # fmt: skip
+    return sorted(found, key=lambda c: isinstance(c, Checkpoint) and 1 + (c.monitor is None))
+
+
+def _mode(sign: int) -> str:
+    return "min" if sign > 0 else "max"
 
 
 def _has_state(where: str, model: Any) -> None:
@@ -401,9 +353,11 @@ def _has_state(where: str, model: Any) -> None:
         raise DTypeError(where, f"model is {describe(model)}", "a model with state_dict()", "make it an nn.Module")
 
 
-def _count(where: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(where, describe(value), "a whole number, 1 or more", f"pass {where.split(': ')[1]}=5")
+def _check_folder(where: str, path: Path) -> None:
+    if not path.parent.is_dir():
+        raise ArgumentError(where, f"{str(path)!r}, whose folder is not there", "a folder", "make it first")
+    if path.is_dir():
+        raise ArgumentError(where, f"{str(path)!r}, which is a folder", "a file", "write the file's name too")
 
 
 def _csv(rows: list[Any]) -> str:

@@ -14,8 +14,9 @@ import minigrad
 from minigrad.errors import ArgumentError, CheckpointError, MinigradError, describe
 from minigrad.io import load, save
 from minigrad.random import default_generator, put_state
+from minigrad.train.arguments import an
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["load_checkpoint", "moving_parts", "restore", "save_checkpoint", "write_checkpoint"]
 
 _FORMAT = "minigrad checkpoint"
 _VERSION = 1
@@ -51,21 +52,36 @@ def save_checkpoint(
     ...     load_checkpoint(f"{folder}/c.npz", model=nn.Linear(2, 1))
     {'epoch': 3}
     """
-    parts = {"optimizer": optimizer, "scheduler": scheduler, "history": history}
+    things = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "history": history}
+    things |= {"loader": loader, "validation": validation, "callbacks": callbacks}
+    write_checkpoint(path, things, dict(progress or {}))
+
+
+def write_checkpoint(
+    path: str | PathLike[str], things: Mapping[str, Any], progress: dict[str, Any], moving: dict[str, Any] | None = None
+) -> None:
+    """save_checkpoint of things by their names; moving: of an earlier moment, where loaders have gone on since."""
+    model = things["model"]
     state = {
         "format": _FORMAT,
         "version": _VERSION,
         "minigrad": minigrad.__version__,
         "numpy": np.__version__,
         "model": {"type": type(model).__name__, "state": model.state_dict()},
-        **{name: _part(thing) for name, thing in parts.items()},
+        **{name: _part(things[name]) for name in ("optimizer", "scheduler", "history")},
+        "callbacks": {name: callback.state_dict() for name, callback in _named(things["callbacks"]).items()},
+        "progress": progress,
+    }
+    save(state | (moving or moving_parts(model, things["loader"], things["validation"])), path)
+
+
+def moving_parts(model: Any, loader: Any, validation: Any) -> dict[str, Any]:
+    """The parts of a checkpoint that a loop over the loaders moves: their places, and the generators."""
+    return {
         "loader": _loader(loader),
         "validation": _loader(validation),
-        "callbacks": {name: callback.state_dict() for name, callback in _numbered(callbacks).items()},
         "random": {name: dict(rng.bit_generator.state) for name, rng in _generators(model).items()},
-        "progress": dict(progress or {}),
     }
-    save(state, path)
 
 
 def load_checkpoint(
@@ -98,6 +114,13 @@ def load_checkpoint(
     >>> bool((one.weight == other.weight).all())
     True
     """
+    things = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "history": history}
+    things |= {"loader": loader, "validation": validation, "callbacks": callbacks}
+    return restore(path, things, whole)[0]
+
+
+def restore(path: str | PathLike[str], things: Mapping[str, Any], whole: bool) -> tuple[dict[str, Any], list[Any]]:
+    """load_checkpoint of things by their names: progress, and the callbacks whose states were there."""
     where = f"load_checkpoint: {Path(path).name}"
     state = load(path)
     if not isinstance(state, Mapping) or state.get("format") != _FORMAT or _KEYS - state.keys():
@@ -111,7 +134,9 @@ def load_checkpoint(
             f"version {_VERSION}",
             "install the minigrad that wrote it",
         )
-    given = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "history": history}
+    given = {name: things[name] for name in ("model", "optimizer", "scheduler", "history")}
+    model, optimizer = given["model"], given["optimizer"]
+    restored = {name: c for name, c in _named(things["callbacks"]).items() if name in state["callbacks"]}
     if whole:
         _check_whole(where, given, state)
     undo: list[tuple[Any, Any]] = []
@@ -122,11 +147,10 @@ def load_checkpoint(
             if thing is not None:
                 _check_type(where, name, thing, state[name])
                 _put(where, name, thing, state[name]["state"], undo)
-        for name, thing in (("loader", loader), ("validation", validation)):
-            _load_loader(where, name, thing, state[name], undo)
-        for name, callback in _numbered(callbacks).items():
-            if name in state["callbacks"]:
-                _put(where, f"callbacks: {name}", callback, state["callbacks"][name], undo)
+        for name in ("loader", "validation"):
+            _load_loader(where, name, things[name], state[name], undo)
+        for name, callback in restored.items():
+            _put(where, f"callbacks: {name}", callback, state["callbacks"][name], undo)
         if generators.keys() - state["random"].keys():
             missing = ", ".join(sorted(generators.keys() - state["random"].keys()))
             raise ArgumentError(
@@ -141,7 +165,7 @@ def load_checkpoint(
         for name, rng in generators.items():
             rng.bit_generator.state = before[name]
         raise
-    return dict(state["progress"])
+    return dict(state["progress"]), [*restored.values()]
 
 
 def _part(thing: Any) -> dict[str, Any] | None:
@@ -160,12 +184,13 @@ def _sizes(loader: Any) -> dict[str, int | None]:
     return {name: len(x) if hasattr(x, "__len__") else None for name, x in counted.items()}
 
 
-def _numbered(callbacks: Iterable[Any]) -> dict[str, Any]:
-    """Callbacks by type and number, which is how a resumed training finds the state of each."""
+def _named(callbacks: Iterable[Any]) -> dict[str, Any]:
+    """Callbacks by type, identity and number, which is how a resumed training finds the state of each."""
     seen: Counter[str] = Counter()
     found = {}
     for callback in callbacks:
-        name = type(callback).__name__
+        identity = callback.identity() if hasattr(callback, "identity") else ""
+        name = " ".join(filter(None, [type(callback).__name__, identity]))
         found[f"{name} {seen[name]}"] = callback
         seen[name] += 1
     return found
@@ -187,16 +212,16 @@ def _check_type(where: str, name: str, thing: Any, part: Any) -> None:
     if saved is None or (name != "model" and saved != here):  # of a model the names and shapes say more than the class
         raise ArgumentError(
             f"{where}: {name}",
-            f"{'no state' if saved is None else f'the state of {_a(saved)}'} for {_a(here)}",
-            f"the {name} that was trained with" if saved else f"none: the training was done without {_a(name)}",
-            f"make {_a(saved)}" if saved else f"leave out {name}=, or train anew",
+            f"{'no state' if saved is None else f'the state of {an(saved)}'} for {an(here)}",
+            f"the {name} that was trained with" if saved else f"none: the training was done without {an(name)}",
+            f"make {an(saved)}" if saved else f"leave out {name}=, or train anew",
         )
 
 
 def _check_whole(where: str, given: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     for name, thing in given.items():
         if thing is None and state[name] is not None:
-            saved = _a(state[name]["type"])
+            saved = an(state[name]["type"])
             raise ArgumentError(
                 f"{where}: {name}", f"no {name}, where the training had {saved}", saved, f"pass {name}= as before"
             )
@@ -238,7 +263,3 @@ def _load_loader(where: str, name: str, loader: Any, part: Any, undo: list[tuple
 
 def _words(sizes: Mapping[str, int | None]) -> str:
     return " and ".join(f"{n} {key}" for key, n in sizes.items() if n is not None) or "unknown size"
-
-
-def _a(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiouAEIOU" else f"a {noun}"

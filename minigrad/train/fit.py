@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from os import PathLike
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from minigrad.data import Dataset
-from minigrad.errors import ArgumentError, DTypeError, GraphError, ShapeError, describe
+from minigrad.contract import whole
+from minigrad.errors import GraphError, MinigradError
 from minigrad.optim import LBFGS, clip_grad_norm_
 from minigrad.tensor import Tensor
 from minigrad.train import evaluation
-from minigrad.train.callbacks import Callback, Checkpoint, State, in_order
-from minigrad.train.checkpoint import load_checkpoint
-from minigrad.train.evaluation import NonFiniteError, Sums, check_finite, chosen_metrics, close
+from minigrad.train.arguments import (
+    check_functions,
+    check_loader,
+    check_optimizer,
+    check_resume,
+    check_scheduler,
+    empty,
+    length,
+    real,
+)
+from minigrad.train.callbacks import Checkpoint, in_order
+from minigrad.train.checkpoint import restore
+from minigrad.train.evaluation import NonFiniteError, Sums, check_finite, chosen_metrics, close, outcome
 from minigrad.train.history import History
 from minigrad.train.lints import Lints, squares_of
 from minigrad.train.progress import Progress, progress_for
+from minigrad.train.state import Callback, State
 
 __all__ = ["fit"]
 
@@ -41,6 +50,7 @@ def fit(
     metrics: Any = None,
     callbacks: Iterable[Callback] = (),
     scheduler: Any = None,
+    monitor: str | None = None,
     clip_grad_norm: float | None = None,
     progress: bool = True,
     ignore: Iterable[str] = (),
@@ -55,22 +65,26 @@ def fit(
     loader: anything that gives the batches of an epoch each time it is looped over: a DataLoader, a list.
     epochs: of the whole training; a resumed one does what is left of them.
     validation: a loader; after each epoch the means over its samples are recorded as "val_loss" and so on.
-    metrics: "accuracy", "binary_accuracy", "mae", "mse", a list of these, or {name: f(out, t) -> number}, the mean over
-        the batch of plain arrays. Means of an epoch count each batch by its samples, a smaller last one less.
+    metrics: "accuracy", "binary_accuracy" (of scores, not of probabilities), "mae", "mse", a function f(out, t) of
+        plain arrays that gives the mean over the batch, a list of these, or {name: f}. Means of an epoch count each
+        batch by its samples, a smaller last one less.
     callbacks: see Callback; Checkpoints are called last.
-    scheduler: of the learning rate; stepped after each epoch or batch, as its `interval` says. ReduceLROnPlateau is
-        given "val_loss", or "loss" where there is no validation.
+    scheduler: of the learning rate; stepped after each epoch or batch, as its `interval` says.
+    monitor: the name of the number that ReduceLROnPlateau is given, "val_loss" by default, or "loss" where there is no
+        validation; its mode has to be the one in which that is better.
     clip_grad_norm: the largest norm that all gradients together keep.
-    progress: a bar with tqdm (pip install minigrad[progress]) or one changing line on a terminal, a line for each epoch
-        elsewhere; False for nothing.
+    progress: a line for each epoch; on a terminal a bar, with tqdm (pip install tqdm), or a changing line below them.
+        False for nothing.
     ignore: names of train.LINTS that are not to be said.
     resume: a checkpoint to continue from, bit for bit, also in the middle of an epoch. "auto": the file of the
         Checkpoint among callbacks if it is there, and a new training if not. Any other missing file is an error.
 
     Raises ArgumentError, DTypeError, ShapeError for arguments that make no sense, before anything is changed;
-    NonFiniteError for a nan in the data, the loss or the gradients, before a step is made with it. Ctrl-C ends the
-    training after the batch that is under way, with a KeyboardInterrupt; a second one ends it at once. Whatever is
-    raised once training has begun has the History so far as its attribute `history`.
+    NonFiniteError for a loss or a gradient that is not finite, before a step is made with it: it names the place in the
+    data where there is one, and data that do no harm, such as a mask of -inf, are left alone. Other errors of a batch
+    have a note with its number. Ctrl-C ends the training after the batch that is under way, a validation at once, with
+    a KeyboardInterrupt; a second one ends a batch at once too. Whatever is raised once training has begun has the
+    History so far as its attribute `history`.
 
     >>> import minigrad as mg
     >>> from minigrad import nn, optim
@@ -82,73 +96,63 @@ def fit(
     epoch    loss      lr
         1  ...
     """
-    _validate(model, loss, optimizer, loader, epochs, validation, scheduler, clip_grad_norm)
+    check_functions("fit", model, loss)
+    epochs = whole("fit: epochs", epochs, fix="pass epochs=10")
+    check_loader("fit: loader", loader, epochs)
+    if validation is not None:
+        check_loader("fit: validation", validation, epochs)
+    check_optimizer(model, optimizer)
     watched = chosen_metrics("fit: metrics", metrics)
     names = ["loss", *watched]
     names += [f"val_{name}" for name in names if validation is not None] + ["lr"]
+    monitor = check_scheduler(scheduler, optimizer, monitor, names)
+    if clip_grad_norm is not None:
+        example = "pass clip_grad_norm=1.0"
+        clip_grad_norm = real("fit: clip_grad_norm", clip_grad_norm, "a positive number", example, above=0.0)
     calls = in_order(callbacks)
     state = State(model, loss, optimizer, scheduler, loader, validation, History(), calls, names, epochs)
-    run = _Run(state, watched, clip_grad_norm, Lints(model, optimizer, ignore=ignore))
-    if resume is not None:
-        run.resume(resume)
+    run = _Run(state, watched, monitor, clip_grad_norm, Lints(model, optimizer, ignore=ignore))
+    found = [c for c in calls if isinstance(c, Checkpoint)]
+    whole_ones = [c.path for c in found if c.monitor is None] or [c.path for c in found]
+    path = check_resume(resume, whole_ones[0] if whole_ones else None)
+    state.resumed = path is not None
+    for callback in calls:
+        callback.check(state)
+    if path is not None:
+        run.resume(path)
     return run.train(progress)
 
 
 class _Run:
     """One call of fit."""
 
-    def __init__(self, state: State, metrics: dict[str, Any], clip: float | None, lints: Lints) -> None:
-        self.state, self.metrics, self.clip, self.lints = state, metrics, clip, lints
+    def __init__(self, state: State, metrics: dict[str, Any], monitor: str, clip: float | None, lints: Lints) -> None:
+        self.state, self.metrics, self.monitor, self.clip, self.lints = state, metrics, monitor, clip, lints
         self.first = True  # nothing has been seen yet of what the loader gives
         self.skip = 0  # batches of the first epoch that a loader without a state has to be taken through
         self.waiting = self.pending = False  # Ctrl-C is to wait, and has been pressed
         state.sums = Sums(metrics)
+        lints.scheduled = state.scheduler is not None
+        self.buffered = any(True for _ in _buffers(state.model))
+        self.kept: dict[str, Any] | None = None  # the buffers before a batch that is not finite
 
     def resume(self, path: Any) -> None:
         """Puts everything where the checkpoint was taken."""
         state = self.state
-        if path == "auto":
-            found = [c for c in state.callbacks if isinstance(c, Checkpoint)]
-            if not found:
-                raise ArgumentError(
-                    "fit: resume",
-                    '"auto" without a Checkpoint among callbacks',
-                    "a Checkpoint whose file is continued from",
-                    "pass callbacks=[Checkpoint(path)]",
-                )
-            path = next((c for c in found if c.monitor is None), found[0]).path
-            if not path.exists():
-                return
-        if not isinstance(path, (str, PathLike)):
-            raise DTypeError("fit: resume", describe(path), 'a path, or "auto"', 'pass resume="auto"')
-        if not Path(path).exists():
-            raise ArgumentError(
-                "fit: resume",
-                f"{os.fspath(path)!r}, which is not there",
-                "a file that a Checkpoint has written",
-                'pass resume="auto" to begin anew where there is none',
-            )
-        done = load_checkpoint(
-            path,
-            model=state.model,
-            optimizer=state.optimizer,
-            scheduler=state.scheduler,
-            loader=state.loader,
-            validation=state.validation,
-            history=state.history,
-            callbacks=state.callbacks,
-            whole=True,
-        )
+        done, state.restored = restore(path, state.parts(), True)
         state.epoch, state.batch, state.step = done["epoch"], done["batch"], done["step"]
         state.sums.load_state_dict(done["sums"])
-        if not hasattr(state.loader, "load_state_dict"):
+        if done.get("trained"):
+            state.begin_validation()
+        elif not hasattr(state.loader, "load_state_dict"):
             self.skip = state.batch
 
     def train(self, wanted: bool) -> History:
         """All epochs that are left."""
         state = self.state
         started: list[Callback] = []
-        bar = progress_for(wanted, state.epochs, _length(state.loader), state.step)
+        bar = progress_for(wanted, state.epochs, length(state.loader), state.step)
+        self.lints.before_saying = bar.clear
         try:
             with self._interrupts_wait(), _without_warnings():
                 self.lints.look_at_loader(state.loader)
@@ -175,19 +179,24 @@ class _Run:
     def _epoch(self, bar: Progress) -> None:
         """What is left of one epoch, and what follows from it."""
         state = self.state
-        self.lints.look_at_set_up()
-        self.waiting = True
-        self._batches(bar)
-        if state.stopped is not None and state.batch < (_length(state.loader) or math.inf):
-            return
-        self.waiting = False
+        if state.trained is None:
+            self.lints.look_at_set_up()
+            self.waiting = True
+            self._batches(bar)
+            if state.stopped is not None and state.batch < (length(state.loader) or math.inf):
+                return
         logs = state.sums.means()
         if state.validation is not None:
+            state.begin_validation()
+            self.waiting = False  # it may take long, and a checkpoint of its beginning loses no step
+            self._raise_pending()
             where = f"fit: validation: epoch {state.epoch}"
             logs |= evaluation.run(state.model, state.loss, state.validation, self.metrics, where, "val_")
-        logs["lr"] = float(state.optimizer.param_groups[0].get("lr", math.nan))
         self.waiting = True
-        self._schedule("epoch", logs.get("val_loss", logs["loss"]))
+        state.end_validation()
+        logs["lr"] = float(state.optimizer.param_groups[0].get("lr", math.nan))
+        if state.scheduler is not None:
+            self._schedule("epoch", logs[self.monitor])
         state.logs = logs
         state.history.add_epoch(logs)
         bar.epoch(state, logs if state.scheduler else {k: v for k, v in logs.items() if k != "lr"})
@@ -203,8 +212,8 @@ class _Run:
         model, loss, optimizer, history = state.model, state.loss, state.optimizer, state.history
         parameters = [p for _, p in lints.parameters]
         lbfgs = isinstance(optimizer, LBFGS)
-        add, batches = state.sums.add, iter(state.loader)
-        first, self.first = self.first, False  # what is wrong in the data shows the first time, or in the loss
+        add, samples, clip, batches = state.sums.add, evaluation.samples, self.clip, iter(state.loader)
+        first, self.first = self.first, False  # data that are not finite show the first time
         add_epoch, add_loss, add_norm = (history.batches[name].append for name in ("epoch", "loss", "grad_norm"))
         callbacks = [c for c in state.callbacks if type(c).on_batch_end is not Callback.on_batch_end]
         try:
@@ -215,39 +224,48 @@ class _Run:
                 if type(batch) is not tuple or len(batch) < 2:
                     evaluation.parts(f"fit: loader: batch {state.batch + 1}", batch)
                 *inputs, t = batch
+                n = samples(t)
+                if not n:
+                    raise evaluation.no_samples(f"fit: loader: epoch {state.epoch}, batch {state.batch + 1}", t)
                 due = lints.due()
-                if due or first:
-                    check_finite("fit: loader", batch, state)
+                if self.buffered and (due or first):
+                    self._keep_buffers(batch)
                 for p in parameters:
                     p.zero_grad()
-                out = model(*inputs)
-                value = loss(out, t)
-                if not isinstance(value, Tensor) or value._data.size != 1:
-                    raise _no_loss(value)
-                if value._node is None:
-                    raise _no_graph()
-                number = value._data.item()
-                if not math.isfinite(number):
-                    raise self._diverged(f"the loss is {number}", batch, out)
-                if due:
-                    lints.look_for_old_gradients(True)
-                    lints.look_at_graph(value, out, t)
-                value.backward()
-                squares = squares_of(parameters)
-                total = sum(squares)
-                norm = math.sqrt(total) if math.isfinite(total) else self._whole_norm(batch, out)
-                if due:
-                    lints.look_at_gradients(number, squares)
-                if self.clip is not None:
-                    norm = clip_grad_norm_(parameters, self.clip)
-                if lbfgs:
-                    optimizer.step(self._closure(parameters, inputs, t))
-                else:
-                    optimizer.step()
+                try:
+                    out, value = outcome("fit", model, loss, inputs, t)
+                    if not isinstance(value, Tensor) or value._data.size != 1:
+                        raise evaluation.no_loss("fit", value)
+                    if value._node is None:
+                        raise _no_graph()
+                    number = value._data.item()
+                    if not math.isfinite(number):
+                        raise self._diverged(f"the loss is {number}", batch, out)
+                    if due:
+                        lints.look_for_old_gradients(True)
+                        lints.look_at_graph(value, out, t)
+                    add(
+                        number, out, t, n
+                    )  # while there is a graph, and before the step: what is refused changes nothing
+                    value.backward()
+                    squares = squares_of(parameters)
+                    total = sum(squares)
+                    norm = math.sqrt(total) if math.isfinite(total) else self._whole_norm(batch, out)
+                    if due:
+                        lints.look_at_gradients(number, squares)
+                    if clip is not None:
+                        norm = clip_grad_norm_(parameters, clip)
+                    if lbfgs:
+                        optimizer.step(self._closure(parameters, inputs, t))
+                    else:
+                        optimizer.step()
+                except MinigradError as error:
+                    if not isinstance(error, NonFiniteError):
+                        error.add_note(f"in fit: epoch {state.epoch}, batch {state.batch + 1}")
+                    raise
                 self._schedule("batch", number)
                 state.batch += 1
                 state.step += 1
-                add(number, out, t)
                 add_epoch(state.epoch)
                 add_loss(number)
                 add_norm(norm)
@@ -259,12 +277,12 @@ class _Run:
                     bar.batch(state, number)
                 if self.pending:
                     self._raise_pending()
-                if state.stopped is not None and state.batch != _length(state.loader):
+                if state.stopped is not None and state.batch != length(state.loader):
                     break
         finally:
             close(batches)
         if not state.batch:
-            raise evaluation.empty("fit: loader", state.loader)
+            raise empty("fit: loader", state.loader)
 
     def _closure(self, parameters: list[Tensor], inputs: Any, t: Any) -> Callable[[], Tensor]:
         """What L-BFGS calls to see loss and gradients elsewhere."""
@@ -274,6 +292,8 @@ class _Run:
                 p.zero_grad()
             value: Tensor = self.state.loss(self.state.model(*inputs), t)
             value.backward()
+            if self.clip is not None:
+                clip_grad_norm_(parameters, self.clip)
             return value
 
         return closure
@@ -288,6 +308,11 @@ class _Run:
                 scheduler.step()
 
     # What goes wrong
+
+    def _keep_buffers(self, batch: Any) -> None:
+        """Copies of the running means and so on, which move before the loss is known, where a batch may spoil them."""
+        finite = evaluation.is_finite(batch)
+        self.kept = None if finite else {name: array.copy() for name, array in _buffers(self.state.model)}
 
     def _whole_norm(self, batch: Any, out: Any) -> float:
         """The norm of gradients whose squares have overflowed; an error for what is not finite itself."""
@@ -306,7 +331,9 @@ class _Run:
     def _diverged(self, got: str, batch: Any, out: Any) -> NonFiniteError:
         """The error for a loss or a gradient that is not finite, with what can be said of its cause."""
         state = self.state
-        check_finite("fit: loader", batch, state)
+        if self.kept is not None:
+            state.model.load_state_dict(self.kept, strict=False)
+        check_finite(f"fit: loader: epoch {state.epoch}, batch {state.batch + 1}", batch)
         norms = state.history.batches["grad_norm"]
         rate = state.optimizer.param_groups[0].get("lr", math.nan)
         largest = max(norms[-1000:], default=0.0)
@@ -373,17 +400,8 @@ def _end(started: list[Callback], state: State) -> None:
             stack.callback(callback.on_fit_end, state)
 
 
-def _length(loader: Any) -> int | None:
-    return len(loader) if hasattr(loader, "__len__") else None
-
-
-def _no_loss(value: Any) -> ShapeError:
-    return ShapeError(
-        "fit: loss",
-        f"it returned {describe(value)}",
-        "a Tensor of one value",
-        'take the mean over the samples with minigrad\'s functions: reduction="mean", or .mean()',
-    )
+def _buffers(model: Any) -> Iterable[tuple[str, Any]]:
+    return model.named_buffers() if hasattr(model, "named_buffers") else ()
 
 
 def _no_graph() -> GraphError:
@@ -393,53 +411,3 @@ def _no_graph() -> GraphError:
         "one that is computed from parameters that require a gradient, outside no_grad()",
         "leave .detach(), .data and .numpy() out of the model and the loss",
     )
-
-
-def _validate(
-    model: Any, loss: Any, optimizer: Any, loader: Any, epochs: Any, validation: Any, scheduler: Any, clip: Any
-) -> None:
-    for name, value in ("model", model), ("loss", loss):
-        if isinstance(value, type) or not callable(value):
-            got = f"the class {value.__name__}" if isinstance(value, type) else describe(value)
-            expected = "an nn.Module, or a function" if name == "model" else "a function of out and t"
-            raise DTypeError(f"fit: {name}", got, expected, "pass an instance, such as nn.CrossEntropyLoss()")
-    groups = getattr(optimizer, "param_groups", None)
-    if groups is None or not callable(getattr(optimizer, "step", None)):
-        raise DTypeError(
-            "fit: optimizer", describe(optimizer), "an optimiser", "pass optim.Adam(model.parameters()), for example"
-        )
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise ArgumentError("fit: epochs", describe(epochs), "a whole number, 1 or more", "pass epochs=10")
-    for name, value in ("loader", loader), ("validation", validation):
-        if name == "validation" and value is None:
-            continue
-        if isinstance(value, Dataset) or not hasattr(value, "__iter__"):
-            raise DTypeError(
-                f"fit: {name}", describe(value), "batches to loop over", "pass DataLoader(dataset, batch_size=32)"
-            )
-        if _length(value) == 0:
-            raise evaluation.empty(f"fit: {name}", value)
-        if epochs > 1 and hasattr(value, "__next__"):
-            raise ArgumentError(
-                f"fit: {name}", f"{describe(value)}, which can be looped over once", f"batches for {epochs} epochs",
-                "pass a DataLoader or a list",
-            )  # fmt: skip
-    own = [p for _, p in model.named_parameters()] if hasattr(model, "named_parameters") else []
-    stepped = {id(p) for group in groups for p in group["params"]}
-    if own and stepped.isdisjoint(map(id, own)):
-        raise ArgumentError(
-            "fit: optimizer",
-            f"an optimiser of {len(stepped)} parameters, none of which is the model's",
-            f"the model's {len(own)} parameters",
-            "make it with model.parameters()",
-        )
-    if scheduler is not None and (
-        not callable(getattr(scheduler, "step", None)) or getattr(scheduler, "optimizer", optimizer) is not optimizer
-    ):
-        of_another = " of another optimiser" if callable(getattr(scheduler, "step", None)) else ""
-        raise ArgumentError(
-            "fit: scheduler", f"{describe(scheduler)}{of_another}", "a schedule of this optimizer",
-            "pass optim.StepLR(optimizer, 10), for example",
-        )  # fmt: skip
-    if clip is not None and (isinstance(clip, bool) or not isinstance(clip, (int, float)) or not 0 < clip < math.inf):
-        raise ArgumentError("fit: clip_grad_norm", describe(clip), "a positive number", "pass clip_grad_norm=1.0")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, KeysView, Mapping
 from difflib import get_close_matches
 from os import PathLike
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from minigrad.errors import ArgumentError, describe
 
-__all__ = ["History", "direction", "known"]
+__all__ = ["History", "direction", "known", "show", "usual_mode"]
 
 # Which way is better, for what fit records by itself; of a function of the user's only the user knows.
 _DIRECTIONS = {"loss": "min", "accuracy": "max", "binary_accuracy": "max", "mae": "min", "mse": "min"}
@@ -57,6 +57,16 @@ class History:
     def __getitem__(self, name: str) -> list[Any]:
         known("History", name, self.epochs)
         return self.epochs[name]
+
+    def keys(self) -> KeysView[str]:
+        """The names of what was recorded for each epoch: dict(history) holds all of it.
+
+        >>> history = History()
+        >>> history.add_epoch({"loss": 0.5})
+        >>> dict(history)
+        {'epoch': [1], 'loss': [0.5]}
+        """
+        return self.epochs.keys()
 
     def __contains__(self, name: object) -> bool:
         return name in self.epochs
@@ -142,13 +152,13 @@ class History:
         """Draws losses on the left and everything else on the right over the epochs, with Matplotlib.
 
         Returns the figure, saved at path where one is given. Raises ImportError without Matplotlib:
-        pip install minigrad[plot]; ArgumentError where no epoch has ended.
+        pip install matplotlib; ArgumentError where no epoch has ended.
         """
         try:
             from matplotlib.figure import Figure
             from matplotlib.ticker import MaxNLocator
         except ImportError as error:
-            raise ImportError("History.plot draws with Matplotlib: pip install minigrad[plot]") from error
+            raise ImportError("History.plot draws with Matplotlib: pip install matplotlib") from error
         if not len(self):
             raise ArgumentError("History.plot", "a history of no epochs", "one epoch at least", "train first")
         losses = [name for name in self.epochs if name.endswith("loss")]
@@ -182,17 +192,25 @@ def known(where: str, name: Any, names: Iterable[str]) -> None:
     names = list(names)
     if name not in names:
         near = get_close_matches(str(name), names, 1)
+        fix = f"write {near[0] if near else (names or ['loss'])[0]!r}"
+        if str(name).startswith("val_") and "loss" in names and "val_loss" not in names:
+            fix = "pass validation= to fit: names with val_ come from there"
         raise ArgumentError(
             where,
             repr(name),
             f"one of {', '.join(names)}" if names else "a name that is recorded, and nothing is",
-            f"write {near[0] if near else (names or ['loss'])[0]!r}",
+            fix,
         )
+
+
+def usual_mode(monitor: Any) -> str | None:
+    """ "min" or "max", None for a name that fit does not know."""
+    return _DIRECTIONS.get(str(monitor).removeprefix("val_"))
 
 
 def direction(where: str, monitor: str, mode: Any) -> int:
     """1 if the smaller is the better, -1 if the larger is; ArgumentError where that cannot be known."""
-    mode = _DIRECTIONS.get(str(monitor).removeprefix("val_")) if mode is None else mode
+    mode = usual_mode(monitor) if mode is None else mode
     if mode not in ("min", "max"):
         raise ArgumentError(
             f"{where}: mode",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from minigrad.tape import Node, ancestors
 from minigrad.tensor import Tensor
 from minigrad.train.history import known
 
-__all__ = ["LINTS", "LintWarning", "Lints", "parameters_of", "squares_of"]
+__all__ = ["LINTS", "LintWarning", "Lints", "parameters_of", "source", "square", "squares_of"]
 
 LINTS = {
     "softmax-before-cross-entropy": "a loss that applies softmax or sigmoid itself is given what has been through one",
@@ -91,6 +91,8 @@ class Lints:
         for code in sorted(self.ignore, key=str):
             known("ignore", code, LINTS)
         self.model, self.optimizer = model, optimizer
+        self.scheduled = False  # a schedule will change a rate of 0
+        self.before_saying: Callable[[], None] = lambda: None  # makes room on the terminal
         self.said: set[str] = set()
         self.batches = 0
         self.parameters: list[tuple[str, Tensor]] = []
@@ -132,6 +134,7 @@ class Lints:
         if code in self.said or code in self.ignore:
             return
         self.said.add(code)
+        self.before_saying()
         warnings.warn(LintWarning(code, f'{text} (ignore=["{code}"] silences this)'), stacklevel=_callers_level())
 
     # What it looks at
@@ -165,7 +168,7 @@ class Lints:
                     f"{_list(others)} of the optimiser {_are(others)} no part of the model; make the optimiser after "
                     "the model is complete, and anew when a layer has been replaced",
                 )
-        if groups and all(group.get("lr") == 0 for group in groups):
+        if groups and not self.scheduled and all(group.get("lr") == 0 for group in groups):
             self.say("zero-learning-rate", "the learning rate is 0, so that no step changes anything; pass lr=0.01")
 
     def look_at_loader(self, loader: Any) -> None:
@@ -177,10 +180,12 @@ class Lints:
         named = list(self.model.named_modules()) if hasattr(self.model, "named_modules") else []
         found = [name for name, module in named if isinstance(module, BatchNorm1d) and module.training]
         if found and len(data) % size == 1:
+            each = f"layer {found[0]}, a" if len(found) == 1 else f"the layers {_list(found)}, each a"
             self.say(
                 "batchnorm-single-sample",
-                f"the last of {len(data)} samples is a batch of its own, and {_list(found)} {_have(found)} nothing to "
-                "normalise it by; pass drop_last=True to the DataLoader, or another batch_size",
+                f"the last of {len(data)} samples is a batch of its own, and {each if all(found) else 'the model, a'} "
+                f"BatchNorm1d, {_have(found)} nothing to normalise it by; pass drop_last=True to the DataLoader, or "
+                "another batch_size",
             )
 
     def look_for_old_gradients(self, stepped: bool) -> None:
@@ -217,9 +222,7 @@ class Lints:
             self._look_at_relus(relus[::-1])
 
     def _look_before_loss(self, name: str, node: Node) -> None:
-        before = node.parents[0]
-        while before is not None and before.op is not None and (before.op.view or before.op.name in ("astype", "copy")):
-            before = before.parents[0]
+        before = source(node.parents[0])
         if before is not None and before.op is not None and before.op.name in _SQUASHING:
             self.say(
                 "softmax-before-cross-entropy",
@@ -347,6 +350,13 @@ def square(array: NDArray[Any]) -> float:
     """The sum of the squares, in any order: half of the time of np.vdot for a small array."""
     v = array.ravel("K")
     return float(v.dot(v))
+
+
+def source(node: Node | None) -> Node | None:
+    """The node that computed the values, behind views and copies of them; after backward that cannot be seen."""
+    while node and node.parents and node.op and (node.op.view or node.op.name in ("astype", "copy")):
+        node = node.parents[0]
+    return node
 
 
 def _has_node(value: Any) -> bool:

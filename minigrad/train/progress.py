@@ -1,8 +1,9 @@
-"""What fit shows while it trains: a bar or one changing line on a terminal, a line for each epoch elsewhere."""
+"""What fit shows while it trains: a line for each epoch, and on a terminal a bar or a changing line below them."""
 
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -36,6 +37,9 @@ class Progress:
     def stopped(self, reason: str) -> None:
         """After a training that was stopped early."""
 
+    def clear(self) -> None:
+        """Before something else is written in between."""
+
     def close(self) -> None:
         """In the end, so that what follows begins a line."""
 
@@ -62,25 +66,31 @@ class Lines(Progress):
 
 
 class ChangingLine(Lines):
-    """One line on a terminal that is written over."""
+    """A line for each epoch that has ended, and below them one that is written over.
 
-    due, width, ended = 0.0, 0, ""
+    It is never as wide as the screen, where it would be wrapped and could not be taken back.
+    """
+
+    due, width = 0.0, 0
 
     def batch(self, state: Any, loss: float) -> None:
-        """How far the epoch is, and what the one before gave."""
+        """How far the epoch is."""
         far = f"{state.batch / self.batches:4.0%}" if self.batches else f"batch {state.batch}"
-        self._change(f"{self._title(state)}  {far}  loss {show('loss', loss)}{self.ended}")
+        line = f"{self._title(state)}  {far}  loss {show('loss', loss)}"[: shutil.get_terminal_size().columns - 1]
+        self.say("\r" + line.ljust(self.width))
+        self.width = len(line)
         self.due = perf_counter() + _INTERVAL
 
     def epoch(self, state: Any, logs: Mapping[str, float]) -> None:
-        """The epoch's numbers."""
-        self.ended = f"  (epoch {state.epoch}: {_words(logs)})"
-        self._change(f"{self._title(state)}  {_words(logs)}")
+        """The epoch's numbers, which stay."""
+        self.clear()
+        super().epoch(state, logs)
 
-    def _change(self, line: str) -> None:
-        """Writes over the line, and over all of a longer one before."""
-        self.say("\r" + line.ljust(self.width))
-        self.width = len(line)
+    def clear(self) -> None:
+        """Takes the line away."""
+        if self.width:
+            self.say("\r" + " " * self.width + "\r")
+            self.width = 0
 
     def close(self) -> None:
         """Ends the line."""
@@ -90,9 +100,9 @@ class ChangingLine(Lines):
 
 
 class Bar(Lines):
-    """A bar of tqdm over all epochs."""
+    """A line for each epoch that has ended, and below them a bar of tqdm over all epochs."""
 
-    due, ended = 0.0, ""
+    due = 0.0
 
     def __init__(self, epochs: int, batches: int | None, out: TextIO, tqdm: Any, done: int) -> None:
         super().__init__(epochs, batches, out)
@@ -101,19 +111,24 @@ class Bar(Lines):
 
     def batch(self, state: Any, loss: float) -> None:
         """Moves the bar."""
-        self._move(state, f"loss {show('loss', loss)}{self.ended}")
+        self.bar.set_description_str(self._title(state), refresh=False)
+        self.bar.set_postfix_str(f"loss {show('loss', loss)}", refresh=False)
+        self._move(state)
         self.due = perf_counter() + _INTERVAL
 
     def epoch(self, state: Any, logs: Mapping[str, float]) -> None:
-        """Moves the bar to the end of the epoch."""
-        self.ended = f"; epoch {state.epoch}: {_words(logs)}"
-        self._move(state, _words(logs))
-
-    def _move(self, state: Any, text: str) -> None:
+        """The epoch's numbers, which stay; the bar is at its end."""
         self.bar.set_description_str(self._title(state), refresh=False)
-        self.bar.set_postfix_str(text, refresh=False)
+        self.bar.write(f"{self._title(state)}  {_words(logs)}", file=self.out)
+        self._move(state)
+
+    def _move(self, state: Any) -> None:
         self.bar.update(state.step - self.bar.n)
         self.bar.refresh()
+
+    def clear(self) -> None:
+        """Takes the bar away until it moves again."""
+        self.bar.clear()
 
     def close(self) -> None:
         """Leaves the bar as it is."""
