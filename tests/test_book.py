@@ -441,7 +441,7 @@ def test_numerical_gradient_sees_a_net_that_ignores_its_argument() -> None:  # T
 
 @pytest.mark.parametrize("sizes", [(0, 5, 3), (4, -1, 3), (4, 5, 2.5)])
 def test_sizes_are_positive_integers(sizes: tuple[Any, ...]) -> None:
-    with pytest.raises(ArgumentError, match=r"TwoLayerNet: \w+_size: .*; expected a positive integer; pass"):
+    with pytest.raises(ArgumentError, match=r"TwoLayerNet: \w+_size: .*; expected a whole number, 1 or more; write"):
         book.TwoLayerNet(*sizes)
 
 

@@ -142,7 +142,7 @@ def test_a_ratio_is_from_zero_to_one(ratio: Any) -> None:
 # BatchNormalization
 
 
-@pytest.mark.parametrize("x", [X2, X4], ids=["rows", "images"])
+@pytest.mark.parametrize("x", [X2, X4, RNG.normal(size=(300, 3))], ids=["rows", "images", "many rows"])
 def test_batch_normalization_has_the_books_bits(x: Any) -> None:  # T30
     layer = norm(x[0].size)
     mean, var = np.zeros(x[0].size), np.zeros(x[0].size)
@@ -161,6 +161,8 @@ def test_batch_normalization_has_the_books_bits(x: Any) -> None:  # T30
     rows = x.reshape(len(x), -1)
     wanted = layer.gamma * ((rows - mean) / np.sqrt(var + 10e-7)) + layer.beta
     assert np.array_equal(out, wanted.reshape(x.shape))
+    with pytest.raises(ValueError, match="read-only"):
+        layer.xn[...] = 0  # backward needs it
     assert np.array_equal(layer.running_mean, mean)
 
 
@@ -284,6 +286,51 @@ def test_a_batch_of_one_takes_its_label_in_two_axes() -> None:  # the gradient c
     assert np.array_equal(one.backward(), plain.backward())
     with pytest.raises(ShapeError):
         one.forward(np.ones((2, 3)), np.array([[1], [2]]))
+
+
+@pytest.mark.parametrize("dtype", [float, np.float32, int])
+def test_one_hot_rows_are_read_as_class_numbers(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    def seen(x: Any, t: Any, own: Any = mg.ops.softmax_cross_entropy) -> Any:
+        given.append(t)
+        return own(x, t)
+
+    monkeypatch.setattr(mg.ops, "softmax_cross_entropy", seen)
+    layer, t = book.SoftmaxWithLoss(), np.eye(3, dtype=dtype)[[2, 0, 1, 1, 0, 2]]
+    loss = layer.forward(X2, t)
+    dx = layer.backward()
+    assert given[0].tolist() == [2, 0, 1, 1, 0, 2]
+    assert layer.t is t
+    soft = t.astype(float)
+    soft[0] = 0.25, 0.25, 0.5
+    layer.forward(X2, soft)
+    assert given[1] is soft
+    assert (loss, dx.tolist()) == (layer.forward(X2, t.tolist()), layer.backward().tolist())
+
+
+@pytest.mark.parametrize(
+    ("t", "error"),
+    [
+        (np.eye(4)[[2, 0, 1, 1, 0, 2]], ShapeError),
+        (np.eye(2)[[1, 0, 1, 1, 0, 1]], ShapeError),
+        (2 * np.eye(3)[[2, 0, 1, 1, 0, 2]], ArgumentError),
+        (np.array([[1, 1, 0], [0, 0, 0], *np.eye(3)[[0, 1, 2, 0]]]), ArgumentError),
+        (np.full((6, 3), -1.0), ArgumentError),
+    ],
+)
+def test_rows_that_are_not_one_hot_are_refused(t: Any, error: Any) -> None:
+    with pytest.raises(error, match=r"softmax_cross_entropy: labels: .*; expected "):
+        book.SoftmaxWithLoss().forward(X2, t)
+
+
+def test_gradients_are_arrays_of_their_own() -> None:
+    add, dout = book.AddLayer(), np.ones((6, 3))
+    add.forward(X2, X2)
+    dx, dy = add.backward(dout)
+    dx[...] = 5
+    assert (dy == 1).all()
+    assert (dout == 1).all()
 
 
 def test_layers_take_tensors_and_lists() -> None:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from minigrad import book
+from minigrad.book import base
+from minigrad.book.nets import AffineOf
 from minigrad.book.parameters import read_params
-from minigrad.errors import ArgumentError, CheckpointError, LabelError, ShapeError
+from minigrad.errors import ArgumentError, CheckpointError, GraphError, LabelError, ShapeError
 from minigrad.testing import check_model
 
 RNG = np.random.default_rng(0)
@@ -119,6 +121,132 @@ def test_numerical_gradient_leaves_everything_as_it_was() -> None:
         assert np.array_equal(net.layers[name].running_mean, before.layers[name].running_mean)
         assert np.array_equal(net.layers[name].running_var, before.layers[name].running_var)
     assert net.loss(X, T, True) == before.loss(X, T, True)  # the same masks are drawn next
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_numerical_gradient_copies_and_records_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, x, t = NETS[name]
+    net = make()
+    seen = []
+
+    def loss(x: Any, t: Any, train_flg: Any = None, own: Any = net.loss) -> float:
+        value: float = own(x, t, train_flg)
+        first = next(iter(net._in_order()))
+        seen.append(first._out._node is None and np.shares_memory(first._input(1), net.params["W1"]))
+        return value
+
+    monkeypatch.setattr(net, "loss", loss)
+    net.numerical_gradient(x, t)
+    assert all(seen)
+    assert len(seen) == 2 * sum(p.size for p in net.params.values())
+    seen.clear()
+    net.gradient(x, t)
+    assert seen == [False]
+
+
+def test_layers_go_back_after_a_numerical_gradient_and_within_one() -> None:
+    W = RNG.normal(size=(6, 4))
+    affine, last = book.Affine(W, np.zeros(4)), book.SoftmaxWithLoss()
+
+    def squared_slope(_: Any) -> float:  # needs backward in each of its forwards
+        last.forward(affine.forward(X), T)
+        affine.backward(last.backward())
+        return float(np.sum(affine.dW**2))
+
+    def by_hand(_: Any) -> float:
+        dx = (book.softmax(X @ W) - np.eye(4)[T]) / len(X)
+        return float(np.sum((X.T @ dx) ** 2))
+
+    wanted = book.numerical_gradient(by_hand, W)
+    np.testing.assert_allclose(book.numerical_gradient(squared_slope, W), wanted, atol=1e-10)
+    assert abs(wanted).max() > 1e-3
+
+    book.numerical_gradient(lambda _: last.forward(affine.forward(X), T), W)
+    dx = last.backward()
+    W[...] = 0  # later than the forward: seen by nobody
+    assert abs(affine.backward(dx)).max() > 1e-3
+    np.testing.assert_allclose(affine.dW, X.T @ dx)
+    assert pickle.loads(pickle.dumps(affine)).W.shape == (6, 4)
+
+
+def test_numerical_gradient_of_the_book_records_nothing_either() -> None:
+    affine = book.Affine(RNG.normal(size=(6, 2)), np.zeros(2))
+    copies, seen = [], []
+
+    def f(W: Any) -> float:
+        out = affine.forward(X)
+        seen.append(np.shares_memory(affine._input(1), W))
+        copies.append((copy.deepcopy(affine), pickle.loads(pickle.dumps(affine))))
+        return float(out.sum())
+
+    slope = book.numerical_gradient(f, affine.W)
+    assert seen == [True] * 24
+    np.testing.assert_allclose(slope, X.sum(axis=0)[:, None] * np.ones((6, 2)), rtol=1e-6)
+    for other in copies[-1]:  # parameters of its own, and no forward
+        assert not np.shares_memory(other.W, affine.W)
+        assert other.x is None
+    assert np.array_equal(affine.x, X)
+    assert not np.shares_memory(affine._input(1), affine.W)
+
+
+def test_a_layer_that_ignores_an_input_is_told_so() -> None:
+    class First(base.Layer):
+        def forward(self, x: Any, y: Any) -> Any:
+            return self._record(lambda x, y: x * x, x, y)
+
+        def backward(self, dout: Any) -> Any:
+            return self._pull(dout)
+
+    layer = First()
+    layer.forward(2.0, 3.0)
+    with pytest.raises(GraphError, match="which the outputs do not depend on"):
+        layer.backward(1)
+
+
+def test_an_error_within_a_numerical_gradient_ends_it() -> None:
+    net = book.MultiLayerNet(6, [5], 4, seed=1)
+    with pytest.raises(LabelError):
+        net.numerical_gradient(X, T + 10)
+    with pytest.raises(LabelError):
+        book.numerical_gradient(lambda _: net.loss(X, T + 10), net.params["W1"])
+    affine, W = net.layers["Affine1"], net.params["W1"].copy()
+    affine.forward(X)
+    net.params["W1"][...] = 0
+    assert np.array_equal(affine.backward(np.ones((7, 5))), np.ones((7, 5)) @ W.T)
+
+
+@pytest.mark.parametrize("name", ["MultiLayerNet", "SimpleConvNet"])
+def test_gradient_leaves_out_the_slope_by_the_samples(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, x, t = NETS[name]
+    net, asked = make(), []
+
+    def counted(out: Any, inputs: Any, *args: Any, own: Any = base.grad, **kwargs: Any) -> Any:
+        asked.append(len(inputs))
+        return own(out, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(base, "grad", counted)
+    net.gradient(x, t)
+    assert asked[-1] == 2
+    first = next(iter(net._in_order()))
+    dout = np.ones(first._out.shape)
+    assert first.backward(dout).shape == x.shape  # which its own backward still gives
+    assert asked[-1] == 3
+
+
+def test_a_first_layer_of_ones_own_gets_its_backward() -> None:
+    called = []
+
+    class Own(AffineOf):
+        def backward(self, dout: Any) -> Any:
+            called.append(dout.shape)
+            return super().backward(dout)
+
+    net = book.MultiLayerNet(6, [5], 4, seed=1)
+    wanted = net.gradient(X, T)
+    net.layers["Affine1"] = Own("Affine1", net.params, "W1", "b1")
+    found = net.gradient(X, T)
+    assert called == [(7, 5)]
+    assert all(np.array_equal(found[key], wanted[key]) for key in wanted)
 
 
 # The book's parts
@@ -311,7 +439,7 @@ def test_an_error_names_the_layer_of_the_net() -> None:
     ],
 )
 def test_sizes_and_names_are_checked(call: Any) -> None:
-    with pytest.raises(ArgumentError, match=r"; expected .*; (pass|take)"):
+    with pytest.raises(ArgumentError, match=r"; expected .*; (pass|take|write)"):
         call()
 
 

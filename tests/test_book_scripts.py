@@ -15,7 +15,7 @@ import pytest
 from minigrad import cli
 from minigrad.book import __main__ as runner
 from minigrad.book.dataset import mnist
-from minigrad.data import load_digits
+from minigrad.data import load_digits, split
 
 ROOT = Path(__file__).resolve().parent.parent
 # Matplotlib falls back to a backend without windows where there is no display; nobody forces one here.
@@ -82,6 +82,41 @@ for i in range(400):
     for key in ("W1", "b1", "W2", "b2"):
         network.params[key] -= 0.1 * grad[key]
 print(network.accuracy(x_test, t_test) > 0.8)
+"""
+
+EPOCHS = """
+import sys, os
+sys.path.append(os.pardir)
+import numpy as np
+from dataset.mnist import load_mnist
+from two_layer_net import TwoLayerNet
+
+(x_train, t_train), (x_test, t_test) = load_mnist(normalize=True, one_hot_label=True)
+net = TwoLayerNet(input_size=784, hidden_size=50, output_size=10)
+size, batch_size = x_train.shape[0], 100
+iter_per_epoch = max(size / batch_size, 1)
+for i in range(43):
+    mask = np.random.choice(size, batch_size)
+    grad = net.gradient(x_train[mask], t_train[mask])
+    for key in net.params:
+        net.params[key] -= 0.1 * grad[key]
+    if i % iter_per_epoch == 0:
+        print("epoch", i, net.accuracy(x_train, t_train) >= 0)
+"""
+
+MISTAKES = """
+import numpy as np
+from dataset.mnist import load_mnist, init_mnist
+from simple_convnet import SimpleConvNet
+
+init_mnist()
+(x_train, t_train), (x_test, t_test) = load_mnist(flatten=False)
+net = SimpleConvNet(conv_param={"filter_num": 2, "filter_size": 5, "pad": 0, "stride": 3}, hidden_size=5)
+guesses = []
+for i in range(int(x_test.shape[0] / 100)):
+    guesses.append(np.argmax(net.predict(x_test[i * 100 : (i + 1) * 100]), axis=1))
+guesses = np.array(guesses).flatten()
+print(sum(bool(wrong) for wrong in guesses != t_test) > 0, guesses.shape)
 """
 
 CHAPTER_6 = """
@@ -174,12 +209,23 @@ def test_chapter_4_takes_np_from_common(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["True", "[0. 1.] 1.0"]
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("minigrad.book: no MNIST files found: training on the 1797 digits")
+    assert done.stderr.startswith("minigrad.book: no MNIST files found: 1400 digits of scikit-learn's set")
 
 
 def test_chapter_5(tmp_path: Path) -> None:
     done = run(tmp_path, CHAPTER_5)
     assert done.stdout == "True\n", done.stderr
+
+
+def test_an_epoch_is_a_whole_number_of_batches(tmp_path: Path) -> None:  # train_neuralnet.py of chapters 4 and 5
+    done = run(tmp_path, EPOCHS)
+    assert done.stdout.splitlines() == [f"epoch {i} True" for i in (0, 14, 28, 42)], done.stderr
+
+
+def test_the_test_digits_are_whole_batches(tmp_path: Path) -> None:  # misclassified_mnist.py of chapter 8
+    done = run(tmp_path, MISTAKES)
+    assert done.stdout == "True (300,)\n", done.stderr
+    assert done.stderr.count("no MNIST files found") == 1  # by init_mnist, and not once more by load_mnist
 
 
 def test_chapter_6_without_a_display(tmp_path: Path) -> None:
@@ -254,7 +300,26 @@ def test_what_a_script_raises_is_shown(tmp_path: Path) -> None:
         "from common.layers import Affine\nimport numpy as np\nAffine(np.ones((2, 3)), 0).forward(np.ones((1, 4)))\n",
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("minigrad.errors.ShapeError: matmul: x is float64 (1, 4)")
+    lines = done.stderr.splitlines()
+    assert lines[-1].startswith("minigrad.errors.ShapeError: matmul: x is float64 (1, 4)")
+    assert lines[0] == "Traceback (most recent call last):"
+    assert 'script.py", line 3, in <module>' in lines[1]  # not the lines of what runs it
+    assert "runpy" not in done.stderr
+
+
+def test_a_traceback_is_that_of_python_itself(tmp_path: Path) -> None:
+    for text in ("def f(:\n", "def f():\n    raise ValueError('why')\n\n\nf()\n", "import sys\nsys.exit('so')\n"):
+        done = run(tmp_path, text)
+        itself = subprocess.run(
+            [sys.executable, "script.py"],
+            cwd=tmp_path / "chapter",
+            env=ENVIRON,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == itself.returncode == 1
+        assert done.stderr == itself.stderr.replace(f"{tmp_path / 'chapter'}{os.sep}", "")
 
 
 @pytest.mark.parametrize(
@@ -320,6 +385,16 @@ def test_a_directory_that_is_named_has_to_have_the_files(tmp_path: Path) -> None
     assert "t10k-labels-idx1-ubyte not found" in run(tmp_path, SHAPES).stderr
 
 
+def test_init_mnist_says_where_the_files_are(tmp_path: Path) -> None:
+    (tmp_path / "dataset").mkdir()
+    idx(tmp_path / "dataset", 30, 20, packed=False)
+    done = run(tmp_path, "from dataset.mnist import init_mnist\ninit_mnist()\n")
+    assert done.stderr.startswith("minigrad.book: load_mnist reads the files of MNIST in ")
+    assert done.stderr.rstrip().endswith("dataset")
+    (tmp_path / "dataset" / "t10k-labels-idx1-ubyte").unlink()
+    assert "CheckpointError" in run(tmp_path, "from dataset.mnist import init_mnist\ninit_mnist()\n").stderr
+
+
 @pytest.mark.parametrize("flatten", [True, False])
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("one_hot_label", [True, False])
@@ -329,7 +404,7 @@ def test_the_digits_stand_in(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MINIGRAD_MNIST", raising=False)
     parts = mnist.load_mnist(normalize, flatten, one_hot_label)
-    for (x, t), n in zip(parts, (1438, 359), strict=True):
+    for (x, t), n in zip(parts, (1400, 300), strict=True):
         assert x.shape == ((n, 784) if flatten else (n, 1, 28, 28))
         assert x.dtype == (np.float32 if normalize else np.uint8)
         assert x.max() == (1 if normalize else 255)
@@ -337,8 +412,8 @@ def test_the_digits_stand_in(
         assert t.dtype == (np.float64 if one_hot_label else np.int64)
     again = mnist.load_mnist(normalize, flatten, one_hot_label)
     assert np.array_equal(parts[0][0], again[0][0])
-    labels = np.concatenate([t.argmax(axis=1) if one_hot_label else t for _, t in parts])
-    assert np.array_equal(np.bincount(labels), np.bincount(load_digits()[1]))
+    for (_, t), (_, wanted) in zip(parts, split(*load_digits()), strict=True):
+        assert np.array_equal(t.argmax(axis=1) if one_hot_label else t, wanted[: len(t)])
 
 
 def test_enlarging_interpolates() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from pictures import digits, options, panels, write
+from shared import digits, options, panels, write
 
 from minigrad.book import SGD, MultiLayerNetExtend
 

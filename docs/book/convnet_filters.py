@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from pictures import options, panels, write
+from shared import options, panels, write
 
 from minigrad.book import SimpleConvNet, Trainer
 from minigrad.book.dataset.mnist import scaled_digits
@@ -11,7 +11,7 @@ from minigrad.book.dataset.mnist import scaled_digits
 
 def main() -> None:
     """Trains the net, and shows the accuracies and sixteen filters before and after."""
-    args = options(__file__, __doc__, epochs=8, samples=1438)
+    args = options(__file__, __doc__, epochs=8, samples=1400)
     (x_train, t_train), (x_test, t_test) = scaled_digits(flatten=False)
     network = SimpleConvNet(seed=0)
     before = network.params["W1"].copy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from pictures import options, panels, write
+from shared import options, panels, write
 
 from minigrad.book import DeepConvNet, Trainer
 from minigrad.book.dataset.mnist import scaled_digits
@@ -11,7 +11,7 @@ from minigrad.book.dataset.mnist import scaled_digits
 
 def main() -> None:
     """Trains the net for a short while in float32, and shows misclassified test digits."""
-    args = options(__file__, __doc__, epochs=5, samples=1438)
+    args = options(__file__, __doc__, epochs=5, samples=1400)
     (x_train, t_train), (x_test, t_test) = scaled_digits(flatten=False)
     network = DeepConvNet(seed=0)
     network.params = {key: p.astype(np.float32) for key, p in network.params.items()}

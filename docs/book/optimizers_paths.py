@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from pictures import options, panels, write
+from shared import options, panels, write
 
 from minigrad import Tensor
 from minigrad.book.optimizer import SGD, AdaGrad, Adam, Momentum

@@ -6,7 +6,11 @@ import os
 import runpy
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from minigrad.book.aliases import install
 
@@ -41,8 +45,21 @@ def main(argv: list[str]) -> int:
     else:
         sys.path.insert(0, folder)
     sys.argv[:] = argv
+    sys.excepthook = partial(_show, str(script), sys.excepthook)
     runpy.run_path(str(script), run_name="__main__")
     return 0
+
+
+def _show(
+    script: str, show: Callable[..., Any], kind: type[BaseException], error: BaseException, tb: TracebackType | None
+) -> None:
+    """What the script raised, as `python script.py` shows it: from the script's own first line on."""
+    own = tb
+    while own is not None and own.tb_frame.f_code.co_filename != script:
+        own = own.tb_next
+    if own is None and not (isinstance(error, SyntaxError) and error.filename == script):
+        own = tb
+    show(kind, error.with_traceback(own), own)
 
 
 if __name__ == "__main__":

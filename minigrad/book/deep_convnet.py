@@ -9,7 +9,8 @@ import numpy as np
 
 from minigrad.book.base import Layer, draws
 from minigrad.book.layers import Dropout, Pooling, Relu
-from minigrad.book.nets import AffineOf, ConvolutionOf, Net, count, filters
+from minigrad.book.nets import AffineOf, ConvolutionOf, Net, filters
+from minigrad.contract import whole
 
 __all__ = ["DeepConvNet"]
 
@@ -51,8 +52,8 @@ class DeepConvNet(Net):
         seed: Any = None,
     ) -> None:
         super().__init__()
-        hidden_size = count("DeepConvNet: hidden_size", hidden_size)
-        output_size = count("DeepConvNet: output_size", output_size)
+        hidden_size = whole("DeepConvNet: hidden_size", hidden_size)
+        output_size = whole("DeepConvNet: output_size", output_size)
         given = [conv_param_1, conv_param_2, conv_param_3, conv_param_4, conv_param_5, conv_param_6]
         random, params = draws(seed, "DeepConvNet"), self._params
         layers: list[Layer] = []
@@ -72,7 +73,11 @@ class DeepConvNet(Net):
             if i % 2 == 0:
                 layers.append(Pooling(pool_h=2, pool_w=2, stride=2))
                 shape = (shape[0], shape[1] // 2, shape[2] // 2)
-        flat = count("DeepConvNet: input_dim: entries that are left after pooling", int(np.prod(shape)))
+        flat = whole(
+            "DeepConvNet: input_dim: entries that are left after pooling",
+            int(np.prod(shape)),
+            fix="take larger images, or more padding",
+        )
         W, b = weights(7, (flat, hidden_size), flat, hidden_size)
         layers += [AffineOf("layers[15]", params, W, b), Relu(), Dropout(0.5, seed=None if seed is None else random)]
         W, b = weights(8, (hidden_size, output_size), hidden_size, output_size)

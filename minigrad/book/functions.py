@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from minigrad import ops
 from minigrad.autograd import enable_grad, grad
+from minigrad.book.base import distributions
 from minigrad.contract import numbers
-from minigrad.data.digits import label_rows
-from minigrad.errors import ArgumentError, ShapeError, describe
+from minigrad.errors import ArgumentError, ShapeError
 from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = [
@@ -190,19 +190,6 @@ def softmax_loss(x: TensorLike, t: TensorLike) -> Any:
     4.2483542552915...e-18
     """
     return _like(ops.softmax_cross_entropy(_floats("softmax_loss", x), t), x)
-
-
-def distributions(function: str, shape: tuple[int, ...], t: Any) -> NDArray[Any]:
-    """Labels for scores or probabilities of that shape, as one distribution a sample: one-hot or soft rows."""
-    labels: NDArray[Any] = numbers(f"{function}: t", plain(t), None, copy=False)
-    if not 1 <= len(shape) <= 2 or labels.shape not in (shape, shape[:-1]):
-        raise ShapeError(
-            f"{function}: t",
-            f"y has shape {shape}, t is {describe(labels)}",
-            f"y of shape (N, C) or (C,), and t of shape {shape[:-1]} or {shape}",
-            "pass one label for each row of y",
-        )
-    return labels if labels.shape == shape else label_rows(f"{function}: t", labels, shape[-1])
 
 
 def _like(out: Tensor, *given: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minigrad.contract import numbers
-from minigrad.errors import ArgumentError, describe
+from minigrad.book.base import without_graphs
+from minigrad.contract import numbers, whole
 from minigrad.tensor import Tensor, plain
 from minigrad.testing import numerical
 
@@ -44,7 +44,8 @@ def numerical_gradient(f: Callable[[Any], Any], x: ArrayLike | Tensor, h: float 
     >>> numerical_gradient(lambda x: x[0] ** 2 + x[1] ** 2, np.array([3.0, 4.0]))
     array([6., 8.])
     """
-    result: NDArray[Any] = numerical.numerical_gradient(f, x, h, method="central")
+    with without_graphs():
+        result: NDArray[Any] = numerical.numerical_gradient(f, x, h, method="central")
     return result
 
 
@@ -78,10 +79,7 @@ def gradient_descent(
     >>> gradient_descent(lambda x: x[0] ** 2 + x[1] ** 2, np.array([-3.0, 4.0]), lr=0.1, step_num=100)
     array([-6.11110793e-10,  8.14814391e-10])
     """
-    if not isinstance(step_num, (int, np.integer)) or step_num < 0:
-        raise ArgumentError(
-            "gradient_descent: step_num", describe(step_num), "a count of steps, 0 or more", "pass step_num=100"
-        )
+    step_num = whole("gradient_descent: step_num", step_num, 0, "pass step_num=100")
     x = numbers("gradient_descent: init_x", plain(init_x), None, copy=False).astype(np.float64)
     for _ in range(step_num):
         x -= lr * numerical.central_differences("gradient_descent", f, x, x, 1e-4)

@@ -11,7 +11,8 @@ import numpy as np
 
 from minigrad.book.base import Layer, draws
 from minigrad.book.layers import Relu, Sigmoid
-from minigrad.book.nets import AffineOf, Net, count, he_or_xavier
+from minigrad.book.nets import AffineOf, Net, he_or_xavier
+from minigrad.contract import whole
 from minigrad.errors import ArgumentError, describe
 
 __all__ = ["MultiLayerNet"]
@@ -54,9 +55,12 @@ class MultiLayerNet(Net):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.input_size = count(f"{name}: input_size", input_size)
-        self.output_size = count(f"{name}: output_size", output_size)
-        self.hidden_size_list = [count(f"{name}: hidden_size_list", size) for size in hidden_size_list]
+        self.input_size = whole(f"{name}: input_size", input_size)
+        self.output_size = whole(f"{name}: output_size", output_size)
+        self.hidden_size_list = [
+            whole(f"{name}: hidden_size_list", size, fix="pass hidden_size_list=[100, 50], say")
+            for size in hidden_size_list
+        ]
         self.hidden_layer_num = len(self.hidden_size_list)
         self.weight_decay_lambda = weight_decay_lambda
         if str(activation).lower() not in ACTIVATIONS:

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from minigrad import ops
-from minigrad.book.base import Layer, draws
+from minigrad.book.base import Layer, distributions, draws, without_graphs
 from minigrad.book.convolution import Convolution
-from minigrad.book.functions import distributions
 from minigrad.book.gradient import numerical_gradient
 from minigrad.book.layers import Affine, BatchNormalization, Dropout, SoftmaxWithLoss
 from minigrad.book.parameters import read_params, write_params
 from minigrad.book.util import conv_output_size
+from minigrad.contract import is_whole, whole
 from minigrad.errors import ArgumentError, CheckpointError, ShapeError, describe
 from minigrad.tensor import Tensor, plain
 from minigrad.testing.frozen import Frozen
@@ -28,7 +28,6 @@ __all__ = [
     "ConvolutionOf",
     "Net",
     "SimpleNet",
-    "count",
     "filters",
     "he_or_xavier",
 ]
@@ -79,6 +78,17 @@ class Net:
     `net.params["W1"] = net.params["W1"] - lr * dW` both reach them; the book's lose the second.
     x: samples. t: class numbers, or one-hot or soft labels.
     Raises ShapeError, LabelError and DTypeError for an x or t that does not fit.
+    A network of one's own fills params and layers; its gradients, accuracy and files are then there:
+
+    >>> class Linear(Net):
+    ...     def __init__(self, inputs, outputs):
+    ...         super().__init__()
+    ...         self.params.update(W1=np.zeros((inputs, outputs)), b1=np.zeros(outputs))
+    ...         self.layers["Affine1"] = AffineOf("Affine1", self.params, "W1", "b1")
+    >>> net = Linear(2, 3)
+    >>> net.gradient(np.array([[0.0, 3.0]]), np.array([2]))["W1"]
+    array([[ 0.,  0.,  0.],
+           [ 1.,  1., -2.]])
     """
 
     # Flags are passed where the book passes them: a reader's own predict(x) or loss(x, t) has none.
@@ -134,7 +144,7 @@ class Net:
             raise ShapeError(
                 "accuracy", f"x is {describe(x)}, t is {describe(t)}", "as many labels as samples", "pass both in full"
             )
-        batch_size = count("accuracy: batch_size", batch_size)
+        batch_size = whole("accuracy: batch_size", batch_size)
         starts = range(0, n, batch_size)
         return sum(self._right(x[i : i + batch_size], t[i : i + batch_size]) for i in starts) / n
 
@@ -142,8 +152,13 @@ class Net:
         """d(loss)/d(parameter) for each parameter, by backward through the layers; makes its own forward."""
         self._training_loss(x, t)
         dout = self.last_layer.backward(1)
-        for layer in reversed(self._in_order()):
+        first, *later = self._in_order()
+        for layer in reversed(later):
             dout = layer.backward(dout)
+        if isinstance(first, _OfNet) and type(first) in (AffineOf, ConvolutionOf):
+            first._backward_of_params(dout)  # nobody asks for d(loss)/dx
+        else:
+            first.backward(dout)
         found = {
             key: getattr(layer, f"d{attribute}")
             for layer in self._in_order()
@@ -166,7 +181,7 @@ class Net:
         normal = [layer for layer in self._in_order() if isinstance(layer, BatchNormalization)]
         running = [(layer.running_mean, layer.running_var) for layer in normal]
         random = any(isinstance(layer, Dropout) for layer in self._in_order())
-        with Frozen([self]) as frozen:
+        with Frozen([self]) as frozen, without_graphs():
 
             def loss(_: Any) -> float:
                 if random:
@@ -270,9 +285,21 @@ class _OfNet(Layer):
     def _name(self) -> str:
         return self._called
 
+    def _backward_of_params(self, dout: Any) -> None:
+        """backward without dx."""
+        for attribute, gradient in zip(self._keys, self._pull(dout, start=1), strict=True):
+            setattr(self, f"d{attribute}", gradient)
+
 
 class AffineOf(_OfNet, Affine):
-    """An Affine whose W and b are entries of a net's params."""
+    """An Affine whose W and b are entries of a net's params; name is what its errors call it.
+
+    >>> params = {"W1": np.ones((2, 1)), "b1": np.zeros(1)}
+    >>> affine = AffineOf("Affine1", params, "W1", "b1")
+    >>> params["W1"] = 2 * params["W1"]
+    >>> affine.forward(np.array([[1.0, 3.0]]))
+    array([[8.]])
+    """
 
     W = _Entry()
     b = _Entry()
@@ -283,7 +310,14 @@ class AffineOf(_OfNet, Affine):
 
 
 class ConvolutionOf(_OfNet, Convolution):
-    """A Convolution whose W and b are entries of a net's params."""
+    """A Convolution whose W and b are entries of a net's params; name is what its errors call it.
+
+    >>> params = {"W1": np.ones((1, 1, 2, 2)), "b1": np.zeros(1)}
+    >>> convolution = ConvolutionOf("layers[0]", params, "W1", "b1", stride=1, pad=0)
+    >>> params["b1"] = np.ones(1)
+    >>> convolution.forward(np.ones((1, 1, 2, 2)))
+    array([[[[5.]]]])
+    """
 
     W = _Entry()
     b = _Entry()
@@ -294,7 +328,14 @@ class ConvolutionOf(_OfNet, Convolution):
 
 
 class BatchNormalizationOf(_OfNet, BatchNormalization):
-    """A BatchNormalization whose gamma and beta are entries of a net's params."""
+    """A BatchNormalization whose gamma and beta are entries of a net's params; name is what its errors call it.
+
+    >>> params = {"gamma1": np.ones(1), "beta1": np.zeros(1)}
+    >>> norm = BatchNormalizationOf("BatchNorm1", params, "gamma1", "beta1")
+    >>> params["beta1"] = np.ones(1)
+    >>> norm.forward(np.array([[1.0], [3.0]])).round(3)
+    array([[0.], [2.]])
+    """
 
     gamma = _Entry()
     beta = _Entry()
@@ -304,16 +345,14 @@ class BatchNormalizationOf(_OfNet, BatchNormalization):
         super().__init__(params[gamma], params[beta])
 
 
-def count(where: str, value: Any) -> int:
-    """value as a positive integer, or an ArgumentError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        name = where.rpartition(" ")[2]
-        raise ArgumentError(where, describe(value), "a positive integer", f"pass {name}=10, say")
-    return int(value)
-
-
 def he_or_xavier(where: str, weight_init_std: Any, fan_in: int) -> float:
-    """sqrt(2 / fan_in) for "relu" or "he", sqrt(1 / fan_in) for "sigmoid" or "xavier", else the number itself."""
+    """sqrt(2 / fan_in) for "relu" or "he", sqrt(1 / fan_in) for "sigmoid" or "xavier", else the number itself.
+
+    Raises ArgumentError for another word, in the name of where. Source: Deep Learning from Scratch, section 6.2.
+
+    >>> he_or_xavier("Net", "he", 50), he_or_xavier("Net", "xavier", 100), he_or_xavier("Net", 0.01, 50)
+    (0.2, 0.1, 0.01)
+    """
     known = {"relu": 2.0, "he": 2.0, "sigmoid": 1.0, "xavier": 1.0}
     if isinstance(weight_init_std, str):
         if weight_init_std.lower() not in known:
@@ -337,19 +376,21 @@ def he_or_xavier(where: str, weight_init_std: Any, fan_in: int) -> float:
 def filters(
     where: str, input_dim: Sequence[int], param: Mapping[str, int]
 ) -> tuple[tuple[int, int, int], tuple[int, ...]]:
-    """(channels, height, width) after a convolution, and the shape of its W, of parameters that are checked."""
+    """(channels, height, width) after a convolution, and the shape of its W, of parameters that are checked.
+
+    Raises ArgumentError in the name of where.
+
+    >>> filters("Net: conv_param", (1, 28, 28), {"filter_num": 30, "filter_size": 5, "pad": 0, "stride": 1})
+    ((30, 24, 24), (30, 1, 5, 5))
+    """
     dim = tuple(input_dim)
-    if len(dim) != 3 or any(not isinstance(n, (int, np.integer)) or n < 1 for n in dim):
+    if len(dim) != 3 or not all(is_whole(n, 1) for n in dim):
         raise ArgumentError(
             f"{where.partition(':')[0]}: input_dim", repr(input_dim), "(channels, height, width)", "pass (1, 28, 28)"
         )
     for key in ("filter_num", "filter_size", "pad", "stride"):
-        value = param.get(key)
         least = 0 if key == "pad" else 1
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ArgumentError(
-                f"{where}[{key!r}]", describe(value), f"a whole number, {least} or more", f"pass {key!r}: {least}, say"
-            )
+        whole(f"{where}[{key!r}]", param.get(key), least, f"pass {key!r}: {least}, say")
     height, width = (int(conv_output_size(n, param["filter_size"], param["stride"], param["pad"])) for n in dim[1:])
     if min(height, width) < 1 or max(dim[1], dim[2]) + 2 * param["pad"] < param["filter_size"]:
         raise ArgumentError(

@@ -9,7 +9,8 @@ import numpy as np
 
 from minigrad.book.base import draws
 from minigrad.book.layers import Pooling, Relu
-from minigrad.book.nets import AffineOf, ConvolutionOf, Net, count, filters
+from minigrad.book.nets import AffineOf, ConvolutionOf, Net, filters
+from minigrad.contract import whole
 
 __all__ = ["SimpleConvNet"]
 
@@ -46,8 +47,8 @@ class SimpleConvNet(Net):
             conv_param = {"filter_num": 30, "filter_size": 5, "pad": 0, "stride": 1}
         shape, W1 = filters("SimpleConvNet: conv_param", input_dim, conv_param)
         pooled = shape[0] * (shape[1] // 2) * (shape[2] // 2)
-        hidden_size = count("SimpleConvNet: hidden_size", hidden_size)
-        output_size = count("SimpleConvNet: output_size", output_size)
+        hidden_size = whole("SimpleConvNet: hidden_size", hidden_size)
+        output_size = whole("SimpleConvNet: output_size", output_size)
         random, params = draws(seed, "SimpleConvNet"), self._params
         for i, size in enumerate([W1, (pooled, hidden_size), (hidden_size, output_size)], 1):
             params[f"W{i}"] = weight_init_std * random.randn(*size)

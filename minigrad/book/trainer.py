@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.book.base import draws
-from minigrad.book.nets import count
 from minigrad.book.optimizer import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from minigrad.contract import whole
 from minigrad.errors import ArgumentError, ShapeError, describe
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop", "Trainer", "np"]  # as in the book's file
@@ -73,11 +73,11 @@ class Trainer:
                 )
         self.network, self.verbose = network, verbose
         self.x_train, self.t_train, self.x_test, self.t_test = x_train, t_train, x_test, t_test
-        self.epochs = count("Trainer: epochs", epochs)
-        self.batch_size = count("Trainer: mini_batch_size", mini_batch_size)
+        self.epochs = whole("Trainer: epochs", epochs)
+        self.batch_size = whole("Trainer: mini_batch_size", mini_batch_size)
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
         if evaluate_sample_num_per_epoch is not None:
-            count("Trainer: evaluate_sample_num_per_epoch", evaluate_sample_num_per_epoch)
+            whole("Trainer: evaluate_sample_num_per_epoch", evaluate_sample_num_per_epoch)
         if str(optimizer).lower() not in _OPTIMIZERS:
             raise ArgumentError(
                 "Trainer: optimizer", describe(optimizer), f"one of {', '.join(_OPTIMIZERS)}", "pass optimizer='SGD'"

@@ -9,7 +9,8 @@ import numpy as np
 
 from minigrad.book.base import draws
 from minigrad.book.layers import Relu, SoftmaxWithLoss
-from minigrad.book.nets import AffineOf, Net, count
+from minigrad.book.nets import AffineOf, Net
+from minigrad.contract import whole
 
 __all__ = ["TwoLayerNet"]
 
@@ -43,7 +44,7 @@ class TwoLayerNet(Net):
     ) -> None:
         super().__init__()
         for name, size in (("input", input_size), ("hidden", hidden_size), ("output", output_size)):
-            count(f"TwoLayerNet: {name}_size", size)
+            whole(f"TwoLayerNet: {name}_size", size)
         random, params = draws(seed, "TwoLayerNet"), self._params
         params["W1"] = weight_init_std * random.randn(input_size, hidden_size)
         params["b1"] = np.zeros(hidden_size)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from minigrad.book.base import draws
-from minigrad.errors import ArgumentError, ShapeError, describe
+from minigrad.contract import whole
+from minigrad.errors import ShapeError, describe
 
 __all__ = ["col2im", "conv_output_size", "im2col", "np", "shuffle_dataset", "smooth_curve"]  # np: as in the book
 
@@ -135,10 +136,7 @@ def _sizes(
         ("stride", stride, 1),
         ("pad", pad, 0),
     ):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ArgumentError(
-                f"{function}: {name}", describe(value), f"a whole number, {least} or more", f"pass {name}={least}, say"
-            )
+        whole(f"{function}: {name}", value, least)
     if len(shape) != 4:
         raise ShapeError(
             f"{function}: {argument}", f"shape {tuple(shape)}", "(N, C, H, W)", "reshape to (N, C, H, W) first"
