@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -254,11 +256,77 @@ def test_the_padding_of_max_pool2d_takes_no_gradient() -> None:
     assert np.all(mg.max_pool2d(np.full((1, 2, 2), -5), 2, 2, 1).data == -5)
 
 
-def test_a_dilated_window_that_misses_x_divides_nothing_by_zero() -> None:
-    x = np.array([[[7.0]]])
-    out = mg.max_pool2d(x, 2, 1, 2, dilation=4)
-    assert out.tolist() == [[[-np.inf]]]
-    assert gradient(lambda x: mg.max_pool2d(x, 2, 1, 2, dilation=4), x).tolist() == [[[0.0]]]
+def fixed(error: Exception, **options: Any) -> dict[str, Any]:
+    """options with what the fix at the end of an error's text says."""
+    found = re.findall(r"(dilation|padding)=(\([\d, ]+\)|\d+)", str(error).split("; ")[-1])
+    return {**options, **{name: ast.literal_eval(value) for name, value in found}}
+
+
+@settings(max_examples=200)
+@given(
+    height=st.integers(1, 4), width=st.integers(1, 4), kernel=pairs(1, 4), dilation=pairs(1, 7), padding=pairs(0, 5),
+    stride=pairs(1, 3), ceil=st.booleans(),
+)  # fmt: skip
+def test_no_dilated_window_lies_in_the_padding_alone_and_the_fix_works(
+    height: int, width: int, kernel: Any, dilation: Any, padding: Any, stride: Any, ceil: bool
+) -> None:
+    x = np.arange(1.0, 1 + height * width).reshape(1, height, width)
+    options = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil}
+    for _ in range(2):  # at most half a kernel, then no window in the padding alone
+        try:
+            out = mg.max_pool2d(x, **options)
+        except MinigradError as error:
+            options = fixed(error, **options)
+    out = mg.max_pool2d(x, **options)
+    assert np.isfinite(out.data).all()
+    dx = gradient(lambda x: mg.max_pool2d(x, **options), x)
+    assert dx.sum() == out.size
+
+
+def test_a_window_between_whose_places_x_lies_is_an_error_where_any_is() -> None:
+    x = np.ones((1, 1, 2, 2))
+    for padding in (2, 3):
+        with pytest.raises(
+            ShapeError, match=r"-\d, \d\] of an axis of 2.*; pass dilation=\(2, 2\) and padding=\(1, 1\)"
+        ):
+            mg.max_pool2d(x, 2, 1, padding, dilation=5)
+    with pytest.raises(ShapeError, match=r"; pass a smaller kernel, or dilation=2 and padding=1$"):
+        mg.max_pool2d(x, 2, dilation=5)
+    with pytest.raises(ShapeError, match=r"; pass a smaller kernel, or padding=\(1, 0\)$"):
+        mg.avg_pool2d(np.ones((1, 2, 2)), (3, 1))
+    with pytest.raises(ShapeError, match="check why x is empty"):
+        mg.avg_pool2d(np.ones((1, 0, 3)), 2, padding=1, count_include_pad=False)
+    # Every window of this one has a place in x: at [-5, 0, 5] and [-4, 1, 6].
+    assert mg.max_pool2d([[[3.0, 4.0]]], (1, 3), 1, (0, 5), dilation=5).tolist() == [[[3.0, 4.0]]]
+
+
+def test_float16_is_averaged_in_float32_and_rounded_once() -> None:
+    for value, size in ((6000, 16), (0.1, 32)):
+        x = np.full((1, 1, size, size), value, "float16")
+        with np.errstate(all="raise"):
+            out = mg.avg_pool2d(x, size)
+        assert out.dtype == np.float16
+        assert out.item() == x[0, 0, 0, 0]
+    # Each place is in 256 windows, and gets 1/256 of each: 2049 of them, the last of another size, would not add up.
+    x = mg.Tensor(np.zeros((1, 48, 48), "float16"), requires_grad=True)
+    dout = np.full((1, 33, 33), 0.1, "float16")
+    mg.avg_pool2d(x, 16, 1).backward(dout)
+    assert x.grad is not None
+    assert x.grad.dtype == np.float16
+    assert x.grad[0, 24, 24] == dout[0, 0, 0]
+
+
+@pytest.mark.parametrize("call", [mg.conv2d, mg.conv_transpose2d])
+def test_the_gradient_of_the_bias_adds_up_without_loss(call: Any) -> None:
+    for dtype, rows, rtol in (("float16", 3000, 1e-3), ("float32", 100_000, 1e-6)):
+        b = Tensor(np.zeros(2, dtype), requires_grad=True)
+        out = call(
+            np.zeros((rows, 1, 1, 1), dtype), np.zeros((2, 1, 1, 1) if call is mg.conv2d else (1, 2, 1, 1), dtype), b
+        )
+        out.backward(np.full(out.shape, 0.1, dtype))
+        assert b.grad is not None
+        assert b.grad.dtype == dtype
+        np.testing.assert_allclose(b.grad, rows * float(np.array(0.1, dtype)), rtol=rtol)
 
 
 def test_nan_comes_through_and_takes_the_gradient_of_its_windows() -> None:
@@ -418,7 +486,7 @@ BAD: list[tuple[str, Callable[[], Any], type[MinigradError], str, tuple[str, ...
         lambda: mg.conv2d(IMAGE, np.zeros((4, 3, 8, 3)), padding=1),
         ShapeError,
         "conv2d",
-        ("(8, 3)", "(7, 8)", "padding=2"),
+        ("(8, 3)", "(7, 8)", "padding=(2, 1)"),
     ),
     (
         "wide by dilation",

@@ -310,6 +310,7 @@ MISTAKES: list[tuple[str, Any, tuple[str, ...]]] = [
     ("label out of range", lambda: nn.CrossEntropyLoss()(Tensor(X), [0, 1, 2, 6]), ("labels[3] = 6",)),
     ("label negative", lambda: nn.CrossEntropyLoss()(Tensor(X), [0, -1, 2, 3]), ("labels[1] = -1", "0 to 5")),
     ("label count", lambda: nn.CrossEntropyLoss()(Tensor(X), [0, 1]), ("CrossEntropyLoss", "(4, 6)", "(2,)")),
+    ("label column", lambda: nn.CrossEntropyLoss()(Tensor(X), LABELS[:, None]), ("(4, 1)", "labels.reshape(-1)")),
     ("label floats", lambda: nn.CrossEntropyLoss()(Tensor(X), [0.0, 1, 2, 3]), ("integers",)),
     ("nll range", lambda: nn.NLLLoss()(Tensor(-np.exp(X)), [0, 1, 2, 6]), ("NLLLoss: target", "target[3] = 6")),
     ("nll count", lambda: nn.NLLLoss()(Tensor(-np.exp(X)), [0, 1]), ("NLLLoss: target", "(4, 6)", "(2,)")),

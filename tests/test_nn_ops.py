@@ -337,6 +337,26 @@ def test_integers_are_normalised_as_floats(norm: Any) -> None:
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize(
+    "norm",
+    [lambda x, w: mg.layer_norm(x, 3, w, w), lambda x, w: mg.rms_norm(x, 3, w), lambda x, w: mg.batch_norm(x, w, w)],
+)
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int64", "bool"])
+def test_integers_take_the_dtype_of_the_weight(norm: Any, dtype: str) -> None:
+    x, dout = np.array([[9, 1, 4], [3, 200, 27], [1, 1, 0]]).astype(dtype), np.arange(9.0).reshape(3, 3)
+    for wanted in ("float16", "float32", "float64"):
+        found = []
+        for values in (x, x.astype(wanted)):
+            weight = mg.Tensor(np.array([0.5, 1.0, 2.0], wanted), requires_grad=True)
+            out = norm(values, weight)
+            (dw,) = mg.grad(out, [weight], dout.astype(wanted), create_graph=True)
+            found.append((out.data, dw.data))
+            assert out.dtype == dw.dtype == wanted
+        np.testing.assert_array_equal(found[0][0], found[1][0])
+        np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-6)
+    assert mg.layer_norm(x, 3).dtype == mg.rms_norm(x, 3).dtype == mg.batch_norm(x).dtype == "f8"
+
+
 def test_a_wider_weight_widens_the_result() -> None:
     x = X.astype("float32")
     assert (

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import unfused
+from minigrad import tape, unfused
 from minigrad.op import Op, registry
 from minigrad.tensor import Tensor
 from minigrad.testing.calls import Call, calls
@@ -253,3 +253,91 @@ def test_kept_array_equals_the_method_it_stands_for(op: type[Op]) -> None:
         np.testing.assert_allclose(kept, getattr(node.op, op.keeps)(*node.inputs), rtol=1e-14, atol=1e-15)
 
     check()
+
+
+# Sums of many rows: NumPy adds them one by one, PyTorch in a tree.
+
+
+def bias_of_linear(x: Any) -> Any:
+    b = Tensor(np.zeros(x.shape[-1], x.dtype), requires_grad=True)
+    mg.linear(np.zeros((len(x), 1), x.dtype), np.zeros((x.shape[-1], 1), x.dtype), b).backward(x)
+    return b.grad
+
+
+def broadcast_addend(x: Any) -> Any:
+    b = Tensor(np.zeros(x.shape[-1], x.dtype), requires_grad=True)
+    (np.zeros_like(x) + b).backward(x)
+    return b.grad
+
+
+def tiled(x: Any) -> Any:
+    b = Tensor(np.zeros((1, x.shape[-1]), x.dtype), requires_grad=True)
+    mg.tile(b, (len(x), 1)).backward(x)
+    assert b.grad is not None
+    return b.grad[0]
+
+
+def batch_norms_bias(x: Any) -> Any:
+    b = Tensor(np.zeros(x.shape[-1], x.dtype), requires_grad=True)
+    mg.batch_norm(x, np.ones(x.shape[-1], x.dtype), b).backward(x)
+    return b.grad
+
+
+TOTALS = {
+    "sum": lambda x: mg.sum(x, axis=0).data,
+    "sum of a list of axes": lambda x: mg.sum(x[:, None], axis=[0, 1], keepdims=True).data[0, 0],
+    "mean": lambda x: mg.mean(x, axis=0).data.astype(float) * len(x),
+    "linear": bias_of_linear,
+    "unbroadcast": broadcast_addend,
+    "tile": tiled,
+    "batch_norm": batch_norms_bias,
+}
+
+
+@pytest.mark.parametrize("name", TOTALS)
+@pytest.mark.parametrize(
+    ("dtype", "n", "value", "rtol"),
+    [
+        ("float16", 3000, 0.1, 1e-3),
+        ("float16", 10_000, 1.0, 1e-3),
+        ("float32", 1000, 0.1, 1e-6),
+        ("float32", 100_000, 0.1, 1e-6),
+        ("float32", 2_000_000, 0.1, 1e-6),
+        ("float64", 100_000, 0.1, 2e-15),
+    ],
+)
+def test_many_rows_add_up_without_loss(name: str, dtype: str, n: int, value: float, rtol: float) -> None:
+    x = np.full((n, 2), value, dtype)
+    got = TOTALS[name](x)
+    np.testing.assert_allclose(got.astype(float), n * float(x[0, 0]), rtol=rtol)
+    np.testing.assert_array_equal(TOTALS[name](x), got)
+
+
+@pytest.mark.parametrize("op", [mg.var, mg.std])
+def test_the_variance_of_many_rows(op: Any) -> None:
+    x = np.full((200_000, 2), 0.1, "float32")
+    x[::2] = 0.3
+    np.testing.assert_allclose(op(x, axis=0).data, op(x.astype(float), axis=0).data, rtol=1e-5)
+    assert op(x.astype("float16")[:3000], axis=0).dtype == "float16"
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_blocks_of_any_size_add_up_to_the_sum(data: st.DataObject) -> None:
+    shape = data.draw(st.lists(st.integers(0, 12), max_size=4))
+    dtype = data.draw(st.sampled_from(["float16", "float32", "float64"]))
+    x = np.random.default_rng(data.draw(st.integers(0, 99))).integers(-8, 9, shape).astype(dtype)
+    x = x.transpose(data.draw(st.permutations(range(x.ndim))))
+    x = x[..., :: data.draw(st.sampled_from([1, 2, -1]))] if x.ndim else x
+    x = np.broadcast_to(x, (5, *x.shape)) if data.draw(st.booleans()) else x
+    axes = st.lists(st.integers(-x.ndim, x.ndim - 1), unique_by=lambda i: i % x.ndim) if x.ndim else st.just([])
+    axis, keepdims = data.draw(st.none() | axes.map(tuple)), data.draw(st.booleans())
+    sizes = data.draw(st.sampled_from([(128, 64, 1024), (2, 2, 1), (3, 2, 9), (4, 3, 20), (9, 5, 50)]))
+    with pytest.MonkeyPatch.context() as patch:
+        for constant, size in zip(("_FEW", "_BLOCK", "_WIDE", "_FEW_WIDE"), (*sizes, sizes[0]), strict=True):
+            patch.setattr(tape, constant, size)
+        got = tape.add_up(x, axis, keepdims=keepdims)
+    want = np.add.reduce(x.astype(float), axis=axis, keepdims=keepdims)
+    assert got.dtype == dtype
+    assert np.shape(got) == np.shape(want)
+    np.testing.assert_array_equal(got, want)

@@ -259,6 +259,25 @@ def test_float16_is_computed_in_float32_and_rounded_once(name: str) -> None:
     assert np.all(np.abs(out - wide) <= 0.51 * np.spacing(np.abs(wide).astype("float16")).astype(float) + 1e-5)
 
 
+@every_layer
+def test_gradients_of_biases_add_up_without_loss(name: str) -> None:
+    """Of 50,000 samples of one step, each with the same gradient."""
+    N = 50_000
+    arrays = [np.zeros_like(a, "float32") for a in arguments(name, 1, N, 1, 2)]
+    xs = [Tensor(a, requires_grad=True) for a in arrays]
+    few = [
+        Tensor(a[:, :1] if i == 0 else a[:1] if a.shape[0] == N else a, requires_grad=True)
+        for i, a in enumerate(arrays)
+    ]
+    for tensors in (xs, few):
+        out = getattr(mg, name.lower())(*tensors)
+        out.backward(np.full(out.shape, 0.1, "float32"))
+    for one, all_of_them in zip(few[-2:], xs[-2:], strict=True):
+        assert one.grad is not None
+        assert all_of_them.grad is not None
+        np.testing.assert_allclose(all_of_them.grad, one.grad.astype(float) * N, rtol=2e-6)
+
+
 # Properties
 
 
@@ -364,7 +383,7 @@ BAD_CALLS: list[tuple[Any, Any, str]] = [
     (lambda: mg.rnn(x, h, W[:5], V[:5], nonlinearity="gelu"), ArgumentError, r"rnn: nonlinearity: str 'gelu'"),  # type: ignore[arg-type]  # the mistake in question
     (lambda: mg.gru([["a"]], h, W, V), DTypeError, r"gru"),
     (lambda: RNN(2, 3, nonlinearity="gelu"), ArgumentError, r"RNN: nonlinearity: str 'gelu'"),  # type: ignore[arg-type]  # the mistake in question
-    (lambda: RNN(2, 0), ArgumentError, r"RNN: hidden_size: int 0; expected a positive integer"),
+    (lambda: RNN(2, 0), ArgumentError, r"RNN: hidden_size: int 0; expected a whole number, 1 or more"),
     (lambda: GRU(2, 3, num_layers=1.5), ArgumentError, r"GRU: num_layers: float 1.5"),  # type: ignore[arg-type]  # the mistake in question
     (lambda: LSTM(2, 3, 2, dropout=1.5), ArgumentError, r"LSTM: dropout: float 1.5; expected a probability"),
     (lambda: LSTM(2, 3, dtype="int64"), DTypeError, r"LSTM: dtype"),

@@ -15,8 +15,9 @@ from minigrad.nn import init
 from minigrad.nn.layers import Dropout, Linear, positive
 from minigrad.nn.module import Module, Parameter, float_dtype
 from minigrad.nn.normalization import LayerNorm
+from minigrad.ops.attention import attention_weights
 from minigrad.random import chosen
-from minigrad.tensor import TensorLike, plain
+from minigrad.tensor import TensorLike
 
 __all__ = ["MultiheadAttention", "TransformerEncoderLayer"]
 
@@ -105,7 +106,7 @@ class MultiheadAttention(Module):
         mask = self._mask(key_padding_mask, attn_mask, (*q.shape[:3], k.shape[2]), q.dtype, batched, is_causal)
         weights = None
         if need_weights or (self.dropout and self.training):
-            weights = _weights(q, k, mask)
+            weights = attention_weights(q, k, 0.0 if mask is None else mask)
             kept = Dropout(self.dropout, generator=self.generator)(weights) if self.training else weights
             out = mg.matmul(kept, v)
         elif is_causal and key_padding_mask is None and attn_mask is None:
@@ -202,21 +203,6 @@ class MultiheadAttention(Module):
             return ~closed if closings else None
         total = added[0] if len(added) == 1 else added[0] + added[1]
         return mg.where(closed, -np.inf, total) if closings else total
-
-
-def _weights(q: Tensor, k: Tensor, mask: Any) -> Tensor:
-    """softmax(q @ k.T / sqrt(d) + mask), with rows of 0 for queries that no key is left for."""
-    scores = mg.matmul(q, mg.swapaxes(k, -1, -2)) * (q.shape[-1] ** -0.5)
-    if mask is None:
-        return mg.softmax(scores)
-    if mask.dtype.kind == "b":
-        closed = np.broadcast_to(~mask, scores.shape)
-    else:
-        scores = scores + mask
-        closed = np.isneginf(plain(scores))
-    left = ~closed.all(axis=-1, keepdims=True)
-    scores = mg.where(closed & left, -np.inf, mg.where(left, scores, 0.0))
-    return mg.softmax(scores) * left.astype(scores.dtype)
 
 
 class TransformerEncoderLayer(Module):

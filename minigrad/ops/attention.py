@@ -74,15 +74,6 @@ class ScaledDotProductAttention(Op):
 
     # The op itself sees 0.0 where there is no mask.
 
-    def _factor(self, query: Any) -> float:
-        return 1 / math.sqrt(query.shape[-1]) if self.scale is None else self.scale
-
-    def _kept_out(self, shape: tuple[int, ...], mask: Any) -> Any:
-        """Booleans that broadcast to the scores' shape, True where a key takes no part; None where all do."""
-        if self.is_causal:
-            return np.tri(shape[-2], shape[-1]) == 0
-        return ~plain(mask) if np.asarray(plain(mask)).dtype.kind == "b" else None
-
     def forward(self, query: Any, key: Any, value: Any, mask: Any) -> Any:
         return self.forward_and_keep(query, key, value, mask)[0]
 
@@ -91,8 +82,8 @@ class ScaledDotProductAttention(Op):
         inputs = [floats(x) for x in (query, key, value)]
         dtype = np.result_type(*inputs, mask)
         q, k, v = (x.astype(np.float32 if dtype.itemsize < 4 else dtype, copy=False) for x in inputs)
-        p = np.matmul(q * self._factor(q), np.swapaxes(k, -1, -2))
-        out_of_it = self._kept_out(p.shape, mask)
+        p = np.matmul(q * _factor(q, self.scale), np.swapaxes(k, -1, -2))
+        out_of_it = _kept_out(p.shape, mask, self.is_causal)
         if out_of_it is not None:
             shape = np.broadcast_shapes(out_of_it.shape, p.shape)
             p = p if shape == p.shape else np.broadcast_to(p, shape).copy()
@@ -109,20 +100,13 @@ class ScaledDotProductAttention(Op):
         return np.matmul(p, v).astype(dtype, copy=False), p
 
     def probabilities(self, query: Any, key: Any, value: Any, mask: Any) -> Any:
-        """softmax(query @ key.T * scale + mask), with rows of 0 for queries that no key is left for."""
-        scores = np.matmul(query * self._factor(query), np.swapaxes(key, -1, -2))
-        out_of_it = self._kept_out(scores.shape, mask)
-        if out_of_it is None:
-            scores = scores + mask
-            out_of_it = np.isneginf(plain(scores))
-        left = ~out_of_it.all(axis=-1, keepdims=True)
-        scores = np.where(out_of_it & left, -np.inf, np.where(left, scores, 0))
-        return softmax_of(scores, -1) * left.astype(scores.dtype)
+        """What multiplies value."""
+        return attention_weights(query, key, mask, self.is_causal, self.scale)
 
     def backward(
         self, dout: Any, query: Any, key: Any, value: Any, mask_shape: Any, probabilities: Any, needs: Any
     ) -> Any:
-        p, scale = probabilities, self._factor(query)
+        p, scale = probabilities, _factor(query, self.scale)
         dout = dout if dout.dtype == p.dtype else dout.astype(p.dtype)
         dvalue = _summed(np.matmul(np.swapaxes(p, -1, -2), dout), value.shape) if needs[2] else None
         dp = np.matmul(dout, np.swapaxes(value, -1, -2))
@@ -137,6 +121,36 @@ class ScaledDotProductAttention(Op):
             dvalue,
             _summed(ds, mask_shape) if needs[3] else None,
         )
+
+
+def attention_weights(
+    query: Any, key: Any, mask: Any = 0.0, is_causal: bool = False, scale: float | None = None
+) -> Any:
+    """softmax(query @ key.T * scale + mask) of arrays or Tensors, as scaled_dot_product_attention multiplies value by.
+
+    mask: as there, 0.0 for none. The rows of queries that no key is left for are 0.
+    """
+    scores = np.matmul(query * _factor(query, scale), np.swapaxes(key, -1, -2))
+    out_of_it = _kept_out(scores.shape, mask, is_causal)
+    if out_of_it is None:
+        if np.ndim(mask) == 0:
+            return softmax_of(scores, -1)
+        scores = scores + mask
+        out_of_it = np.isneginf(plain(scores))
+    left = ~out_of_it.all(axis=-1, keepdims=True)
+    scores = np.where(out_of_it & left, -np.inf, np.where(left, scores, 0))
+    return softmax_of(scores, -1) * left.astype(scores.dtype)
+
+
+def _factor(query: Any, scale: float | None) -> float:
+    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+
+
+def _kept_out(shape: tuple[int, ...], mask: Any, is_causal: bool) -> Any:
+    """Booleans that broadcast to the scores' shape, True where a key takes no part; None where all do."""
+    if is_causal:
+        return np.tri(shape[-2], shape[-1]) == 0
+    return ~plain(mask) if np.asarray(plain(mask)).dtype.kind == "b" else None
 
 
 def _summed(g: Any, shape: tuple[int, ...]) -> Any:

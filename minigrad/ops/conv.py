@@ -16,6 +16,7 @@ from minigrad.contract import UNIT, Case
 from minigrad.dispatch import TABLE
 from minigrad.errors import ArgumentError, ShapeError, describe
 from minigrad.op import Op
+from minigrad.ops.kernels import sum_of
 from minigrad.ops.windows import Counts, Padding, counts, inside, paddings, tensor, window_sizes
 from minigrad.tensor import Tensor, TensorLike
 
@@ -144,7 +145,7 @@ class Conv2d(Convolution):
     def backward(self, dout: Any, x: Any, W: Any, b_shape: Any, needs: Any) -> Any:
         dx = self.given(ConvTranspose2d, x.shape[2:], dout, W, 0.0) if needs[0] else None
         dW = self.given(Conv2dWeight, W.shape[2:], x, dout) if needs[1] else None
-        return dx, dW, np.sum(dout, axis=(0, 2, 3)) if needs[2] else None
+        return dx, dW, sum_of(dout, (0, 2, 3)) if needs[2] else None
 
 
 @Conv2d.public()
@@ -324,7 +325,7 @@ class ConvTranspose2d(Convolution):
     def backward(self, dout: Any, x: Any, W: Any, b_shape: Any, needs: Any) -> Any:
         dx = self.given(Conv2d, x.shape[2:], dout, W, 0.0) if needs[0] else None
         dW = self.given(Conv2dWeight, W.shape[2:], dout, x) if needs[1] else None
-        return dx, dW, np.sum(dout, axis=(0, 2, 3)) if needs[2] else None
+        return dx, dW, sum_of(dout, (0, 2, 3)) if needs[2] else None
 
 
 @ConvTranspose2d.public()

@@ -9,7 +9,7 @@ import numpy as np
 
 from minigrad.contract import AWAY_FROM_ZERO, CONDITION, POSITIVE, REAL, UNIT, Domain, numbers
 from minigrad.op import Binary, Op, Unary
-from minigrad.ops.kernels import masked, sigmoid_of, tanh_slope, tanh_values
+from minigrad.ops.kernels import ZERO, masked, sigmoid_of, tanh_slope, tanh_values
 from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = [
@@ -533,7 +533,7 @@ class Relu(Unary):
         return x if x > 0 else 0.0
 
     def forward(self, x: Any) -> Any:
-        return np.maximum(x, 0)
+        return np.maximum(x, ZERO.get(x.dtype, 0))
 
     def backward(self, dout: Any, out: Any) -> Any:
         return masked(dout, plain(out) > 0)

@@ -14,9 +14,12 @@ import numpy as np
 
 from minigrad.contract import native
 from minigrad.dispatch import TABLE
+from minigrad.tape import add_up
 from minigrad.tensor import Tensor
 
 __all__ = [
+    "ZERO",
+    "either",
     "floats",
     "log_sigmoid_and_slope",
     "log_softmax_values",
@@ -29,10 +32,15 @@ __all__ = [
     "softmax_of",
     "softmax_values",
     "softplus_and_slope",
+    "sum_of",
     "tanh_slope",
     "tanh_values",
     "without_winner",
 ]
+
+# np.maximum(x, ZERO.get(x.dtype, 0)) is np.maximum(x, 0) without 0.3 us for the conversion of 0: relu of 100 numbers
+# takes 0.65 of the time.
+ZERO = {np.dtype(t): np.zeros((), t) for t in (np.float16, np.float32, np.float64)}
 
 quiet = np.errstate(under="ignore")  # as a decorator: entered anew at each call
 
@@ -162,7 +170,7 @@ def softplus_and_slope(x: Any, *, slope: bool = True) -> tuple[Any, Any]:
     for xs, outs, slopes, e, d in _blocks(x, out, kept):
         _exp_minus_abs(xs, out=e)
         np.log1p(e, out=d)
-        np.maximum(xs, 0, out=outs)
+        np.maximum(xs, ZERO.get(xs.dtype, 0), out=outs)
         outs += d
         if slopes is not None:
             np.add(e, 1, out=d)
@@ -242,15 +250,16 @@ def log_softmax_values(x: Any, axis: int) -> Any:
     return z.astype(x.dtype, copy=False)
 
 
-def _either(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+def either(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
     """kernel for arrays, the op of that name for Tensors: for rules, which see the one or the other."""
 
-    def apply(x: Any, *args: Any) -> Any:
+    def apply(x: Any, *args: Any, **how: Any) -> Any:
         """The op of this name on an array or a Tensor: for rules, which see the one or the other."""
-        return TABLE[name](x, *args) if isinstance(x, Tensor) else kernel(x, *args)
+        return TABLE[name](x, *args, **how) if isinstance(x, Tensor) else kernel(x, *args, **how)
 
     return apply
 
 
-sigmoid_of = _either("sigmoid", lambda x: sigmoid_and_slope(x, slope=False)[0])
-softmax_of = _either("softmax", softmax_values)
+sigmoid_of = either("sigmoid", lambda x: sigmoid_and_slope(x, slope=False)[0])
+softmax_of = either("softmax", softmax_values)
+sum_of = either("sum", add_up)

@@ -13,9 +13,9 @@ from minigrad.dispatch import ANSWERS, TABLE
 from minigrad.errors import ArgumentError, DTypeError, ShapeError, describe
 from minigrad.op import Op
 from minigrad.ops.elementwise import multiply
-from minigrad.ops.kernels import masked
+from minigrad.ops.kernels import masked, sum_of
 from minigrad.ops.reduce import Reduction, fixed_axis
-from minigrad.tape import unbroadcast
+from minigrad.tape import add_up, unbroadcast
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
 __all__ = ["dot", "einsum", "linear", "matmul", "norm", "outer", "tensordot", "trace"]
@@ -107,7 +107,7 @@ class Linear(Op):
         return (
             dout @ W if needs[0] else None,
             rows.T @ (x if len(x.shape) == 2 else np.reshape(x, (-1, x.shape[-1]))) if needs[1] else None,
-            np.sum(rows, axis=0) if needs[2] else None,
+            sum_of(rows, 0) if needs[2] else None,
         )
 
 
@@ -414,7 +414,7 @@ class Norm(Reduction):
         top = np.max(np.absolute(x), axis=self.axis, keepdims=True, initial=0)
         scale = np.where((top == 0) | ~np.isfinite(top), 1, top)
         with np.errstate(under="ignore"):
-            out = np.sqrt(np.sum(np.square(x / scale), axis=self.axis, keepdims=True)) * scale
+            out = np.sqrt(add_up(np.square(x / scale), self.axis, keepdims=True)) * scale
         return out if self.keepdims else np.squeeze(out, axis=self.axis)
 
     def backward(self, dout: Any, x: Any, out: Any) -> Any:

@@ -37,7 +37,8 @@ class SoftmaxCrossEntropy(Op):
     logits: (..., C, ...) floats, C classes along axis; one axis alone is a batch of one.
     labels: class numbers, integers of the logits' shape without axis; or one-hot or soft labels, of the
         logits' shape, whose rows sum to 1. Both forms of the same labels give the same bits.
-    reduction: "mean" (over the weights of the labels, as in PyTorch), "sum" or "none".
+    reduction: "mean", over the weights of the labels: as in PyTorch for class numbers; for one-hot and soft labels
+        PyTorch divides by the number of samples. "sum", or "none": the shape of class numbers, (1,) for one sample.
     weight: (C,) a factor for each class. ignore_index: a class number whose samples do not count.
     label_smoothing: from 0 to 1, how much of each label is spread evenly over the classes.
     Raises ShapeError for shapes that do not match exactly, LabelError for class numbers out of range,
@@ -279,7 +280,7 @@ def softmax_cross_entropy(
             f"{name}: labels",
             f"logits is {describe(logits if isinstance(logits, Tensor) else x)}, labels is {describe(t)}",
             f"class numbers of shape {batch}, or one-hot or soft labels of shape {x.shape}",
-            "pass one label for each row of logits",
+            "write labels.reshape(-1)" if t.shape == (*batch, 1) else "pass one label for each row of logits",
         )
     if not dense and t.dtype.kind not in "iu":
         raise DTypeError(

@@ -11,8 +11,9 @@ import numpy as np
 from minigrad.contract import Case, numbers
 from minigrad.errors import ArgumentError, DTypeError, ShapeError, describe
 from minigrad.op import Op
-from minigrad.ops.kernels import floats
-from minigrad.tape import KeepingNode
+from minigrad.ops.kernels import sum_of
+from minigrad.ops.reduce import mean_of
+from minigrad.tape import KeepingNode, add_up
 from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = ["batch_norm", "layer_norm", "rms_norm"]
@@ -29,11 +30,25 @@ def _rows(x: Any, n: int) -> Any:
     return np.reshape(x, (math.prod(x.shape) // n, n))
 
 
+def _dtypes(x: Any, *factors: Any) -> tuple[Any, Any]:
+    """The dtypes to compute in and of the result: float32 for float16, whose squares overflow from 256 on.
+
+    Integers take the dtype of the factors that are floats, float64 where there are none.
+    """
+    given = [plain(f).dtype for f in factors if np.ndim(f)]  # a number stands for a factor that is not there
+    dtype = plain(x).dtype
+    if dtype.kind == "f":
+        dtype = np.result_type(dtype, *given)
+    else:
+        given = [f for f in given if f.kind == "f"]
+        dtype = np.result_type(*given) if given else np.dtype(float)
+    return np.dtype(np.float32) if dtype.itemsize < 4 else dtype, dtype
+
+
 def _wide(x: Any, *factors: Any) -> tuple[Any, Any]:
-    """x for computing with, and the dtype of the result: float16 as float32, since its squares overflow from 256 on."""
-    x = floats(x)
-    dtype = np.result_type(x, *factors)
-    return x.astype(np.float32 if dtype.itemsize < 4 else dtype, copy=False), dtype
+    """x for computing with, and the dtype of the result."""
+    work, dtype = _dtypes(x, *factors)
+    return np.asarray(x).astype(work, copy=False), dtype
 
 
 def _as(x: Any, dtype: Any) -> Any:
@@ -109,7 +124,7 @@ class LayerNorm(Op):
 
     def statistics(self, x: Any, weight: Any, bias: Any) -> Any:
         """The mean, less the first value, and 1 / sqrt(var + eps) of each row, in one array (2, rows, 1)."""
-        rows = _rows(x, math.prod(self.normalized_shape))
+        rows = _rows(_as(x, _dtypes(x, weight, bias)[0]), math.prod(self.normalized_shape))
         centred = rows - plain(rows)[:, :1]
         mean = np.mean(centred, axis=1, keepdims=True)
         centred = centred - mean
@@ -244,7 +259,7 @@ class RmsNorm(Op):
 
     def rstd(self, x: Any, weight: Any) -> Any:
         """1 / sqrt(mean(x*x) + eps) of each row, (rows, 1)."""
-        rows = _rows(x, math.prod(self.normalized_shape))
+        rows = _rows(_as(x, _dtypes(x, weight)[0]), math.prod(self.normalized_shape))
         return 1 / np.sqrt(np.mean(rows * rows, axis=1, keepdims=True) + self.eps)
 
     def backward(self, dout: Any, x: Any, weight: Any, rstd: Any, needs: Any) -> Any:
@@ -273,8 +288,9 @@ def rms_norm(
     eps: float | None = None,
 ) -> Tensor:
     if eps is None:
-        dtype = numbers("rms_norm: x", plain(x), None, copy=False).dtype
-        eps = float(np.finfo(dtype if dtype.kind == "f" else float).eps)
+        array = numbers("rms_norm: x", plain(x), None, copy=False)
+        factors = [] if weight is None or array.dtype.kind == "f" else [np.asarray(plain(weight))]
+        eps = float(np.finfo(_dtypes(array, *factors)[1]).eps)
     shape = _normalized("rms_norm", x, normalized_shape, eps, weight=weight)
     return RmsNorm(shape, eps)(x, 1.0 if weight is None else weight)
 
@@ -333,11 +349,11 @@ class BatchNorm(Op):
 
     def statistics(self, x: Any, weight: Any, bias: Any) -> Any:
         """The mean, less the first value, and the variance of each channel, in one array (2, 1, C, 1)."""
-        x = _channels(x)
+        x = _channels(_as(x, _dtypes(x, weight, bias)[0]))
         centred = x - plain(x)[:1, :, :1]
-        mean = np.mean(centred, axis=(0, 2), keepdims=True)
+        mean = mean_of(centred, (0, 2), keepdims=True)
         centred = centred - mean
-        return np.stack([mean, np.mean(centred * centred, axis=(0, 2), keepdims=True)])
+        return np.stack([mean, mean_of(centred * centred, (0, 2), keepdims=True)])
 
     def backward(self, dout: Any, x: Any, weight: Any, statistics: Any, needs: Any) -> Any:
         shape, of_x = x.shape, needs[0]
@@ -349,7 +365,7 @@ class BatchNorm(Op):
             xhat = x - plain(x)[:1, :, :1]
             xhat -= mean
             xhat *= rstd
-            dw, db = np.sum(dout * xhat, axis=(0, 2), keepdims=True), np.sum(dout, axis=(0, 2), keepdims=True)
+            dw, db = sum_of(dout * xhat, (0, 2), keepdims=True), sum_of(dout, (0, 2), keepdims=True)
             if not of_x:
                 return None, dw, db
             xhat *= dw / n
@@ -385,10 +401,10 @@ def _centre(x: Any, out: Any, mean: Any, var: Any) -> None:
     """out = x - its channel's mean; mean, less the channel's first value, and var are filled in."""
     n = x.shape[0] * x.shape[2]
     np.subtract(x, x[:1, :, :1], out=out)
-    np.add.reduce(out, axis=(0, 2), keepdims=True, out=mean)
+    mean[...] = add_up(out, (0, 2), keepdims=True)
     mean /= n
     out -= mean
-    np.add.reduce(out * out, axis=(0, 2), keepdims=True, out=var)
+    var[...] = add_up(out * out, (0, 2), keepdims=True)
     var /= n
 
 

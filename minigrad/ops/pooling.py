@@ -54,8 +54,9 @@ class MaxPool2d(Pooling):
     x: (N, C, H, W), or (C, H, W). kernel_size, stride, padding, dilation: one number or two, for rows and columns;
     stride: kernel_size by default. padding: how far windows begin before x and end behind it, at most half a kernel;
     what is not x does not count. ceil_mode: also the last window that begins within x and ends behind it.
-    Raises ShapeError for an x without these axes or smaller than a window, ArgumentError and DTypeError for
-    parameters that are no such numbers. Source: Deep Learning from Scratch, section 7.3.
+    Raises ShapeError for an x without these axes or smaller than a window, or that lies between the places of a dilated
+    one, ArgumentError and DTypeError for parameters that are no such numbers.
+    Source: Deep Learning from Scratch, section 7.3.
 
     >>> max_pool2d([[[1.0, 2.0, 1.0, 0.0], [0.0, 1.0, 2.0, 3.0], [3.0, 0.0, 1.0, 2.0], [2.0, 4.0, 0.0, 1.0]]], 2)
     Tensor([[[2., 3.],
@@ -95,8 +96,7 @@ class MaxPool2d(Pooling):
         share = np.zeros_like(out, np.min_scalar_type(len(at)))
         for mask, (o, _) in zip(chosen, at, strict=True):
             share[o] += mask
-        # Between the places of a dilated window there may be all of x.
-        share = dout / np.maximum(share, 1).astype(dout.dtype)
+        share = dout / share.astype(dout.dtype)
         return _spread(((masked(share[o], mask), i) for mask, (o, i) in zip(chosen, at, strict=True)), x.shape)
 
 
@@ -153,16 +153,20 @@ class AvgPool2d(Pooling):
         return np.multiply.outer(rows, columns)
 
     def forward(self, x: Any) -> Any:
-        out = np.zeros_like(x, np.float64 if x.dtype.kind in "iub" else None, shape=(*x.shape[:2], *self.size))
+        # float16 is added in float32: the sum may be larger than float16 goes, and its digits count.
+        wide = np.float64 if x.dtype.kind in "iub" else np.float32 if x.itemsize == 2 else x.dtype
+        out = np.zeros_like(x, wide, shape=(*x.shape[:2], *self.size))
         for windows, at in self.places(x.shape):
             out[windows] += x[at]
         out /= self.count(x.shape)
-        return out
+        return out.astype(x.dtype) if x.dtype == np.float16 else out
 
     def backward(self, dout: Any, x_shape: Any) -> Any:
-        count = self.count(x_shape)
+        count, dtype = self.count(x_shape), dout.dtype
+        dout = dout.astype(np.float32) if dtype.itemsize == 2 else dout
         share = dout / (count if isinstance(count, int) else count.astype(dout.dtype))
-        return _spread(((share[o], i) for o, i in self.places(x_shape)), x_shape)
+        dx = _spread(((share[o], i) for o, i in self.places(x_shape)), x_shape)
+        return dx if dx.dtype == dtype else dx.astype(dtype)
 
 
 @AvgPool2d.public()
@@ -201,9 +205,28 @@ def _pool(kind: type[Pooling], x: Any, kernel_size: Any, stride: Any, padding: A
             f"pass padding={tuple((d * (k - 1) + 1) // 2 for d, k in zip(dilations, kernel, strict=True))} at most",
         )
     size = window_sizes(name, x, kernel, steps, tuple(2 * p for p in pads), dilations, ceil=ceil_mode)
+    _check_windows(name, x, kernel, steps, pads, dilations, size)
     op = kind(kernel, steps, pads, dilations, size, *more)
     out: Tensor = op(x if x.ndim == 4 else TABLE["reshape"](x, (1, *x.shape)))
     return out if x.ndim == 4 else TABLE["reshape"](out, out.shape[1:])
+
+
+def _check_windows(name: str, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, size: Any) -> None:
+    """That each window has a place in x. With half a window of padding only places further apart than x may miss it."""
+    for n, k, s, p, d, windows in zip(x.shape[-2:], kernel, stride, padding, dilation, size, strict=True):
+        if d <= n:
+            continue
+        for start in range(-p, windows * s - p, s):
+            if not any(0 <= start + i * d < n for i in range(k)):
+                near = tuple(max(1, min(a)) for a in zip(dilation, x.shape[-2:], strict=True))
+                half = [min(p, (a * (k - 1) + 1) // 2) for a, p, k in zip(near, padding, kernel, strict=True)]
+                raise ShapeError(
+                    name,
+                    f"x is {describe(x)}, kernel_size={kernel}, padding={padding}, dilation={dilation}: a window has "
+                    f"places at {[start + i * d for i in range(k)]} of an axis of {n}",
+                    "windows that do not lie in the padding alone",
+                    f"pass dilation={near} and padding={tuple(half)}" if n else "check why x is empty",
+                )
 
 
 def _pooled(x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, value: Any) -> Any:

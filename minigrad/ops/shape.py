@@ -15,6 +15,7 @@ from minigrad.dispatch import ANSWERS, TABLE
 from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
 from minigrad.op import Op
 from minigrad.ops.index import scatter_of
+from minigrad.ops.kernels import sum_of
 from minigrad.ops.reduce import fixed_axis
 from minigrad.tape import unbroadcast
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
@@ -497,7 +498,7 @@ class Tile(Op):
         n = max(len(reps), len(x_shape))
         reps, shape = (1,) * (n - len(reps)) + reps, (1,) * (n - len(x_shape)) + x_shape
         parts = np.reshape(dout, tuple(length for pair in zip(reps, shape, strict=True) for length in pair))
-        return np.reshape(np.sum(parts, axis=tuple(range(0, 2 * n, 2))), x_shape)
+        return np.reshape(sum_of(parts, tuple(range(0, 2 * n, 2))), x_shape)
 
 
 @Tile.public(np.tile)
@@ -531,7 +532,7 @@ class Repeat(Op):
         shape = (math.prod(x_shape),) if self.axis is None else x_shape
         if isinstance(self.repeats, int):
             parts = np.reshape(dout, (*shape[: axis + 1], self.repeats, *shape[axis + 1 :]))
-            return np.reshape(np.sum(parts, axis=axis + 1), x_shape)
+            return np.reshape(sum_of(parts, axis + 1), x_shape)
         source = np.repeat(np.arange(shape[axis]), self.repeats)
         return np.reshape(scatter_of(dout, (*[slice(None)] * axis, source), shape), x_shape)
 

@@ -105,6 +105,11 @@ def paddings(
     return tuple(t // 2 for t in total), total
 
 
+def _short(numbers: tuple[int, ...]) -> str:
+    """One number where all are the same."""
+    return str(numbers[0] if len({*numbers}) == 1 else numbers)
+
+
 def window_sizes(
     function: str,
     x: Any,
@@ -130,12 +135,18 @@ def window_sizes(
     if min(sizes) < 1:
         covers = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
         padded = tuple(n + p for n, p in zip(lengths, padding, strict=True))
-        enough = math.ceil(max(a - n for a, n in zip(covers, lengths, strict=True)) / 2)
+        # With dilation up to x's length no window of a pooling is in padding alone, nor is so much padding an error.
+        near = tuple(max(1, min(d, n)) for d, n in zip(dilation, lengths, strict=True))
+        enough = tuple(
+            max(p // 2 if d == e else 0, math.ceil((e * (k - 1) + 1 - n) / 2))
+            for p, d, e, k, n in zip(padding, dilation, near, kernel, lengths, strict=True)
+        )
+        closer = "" if near == dilation else f"dilation={_short(near)} and "
         raise ShapeError(
             function,
             f"x is {describe(x)}, the kernel {kernel} covers {covers} with dilation={dilation}, "
             f"and x with its padding is {padded}",
             "a kernel that is no larger than the padded x",
-            f"pass a smaller kernel, or padding={enough}",
+            f"pass a smaller kernel, or {closer}padding={_short(enough)}",
         )
     return tuple(sizes)
