@@ -23,6 +23,7 @@ __all__ = [
     "broadcast_clash",
     "check_labels",
     "contract_clash",
+    "is_real",
     "is_whole",
     "native",
     "numbers",
@@ -100,6 +101,11 @@ def whole(where: str, value: Any, least: int = 1, fix: str = "") -> int:
         example = f"write {where.split(': ')[-1]}={max(least, 1)}, for example"
         raise ArgumentError(where, got, f"a whole number, {least} or more", fix or example)
     return int(value)
+
+
+def is_real(value: Any) -> bool:
+    """Whether value is a number that is real, Python's or NumPy's: True is none, an array neither."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def is_whole(value: Any, least: int) -> bool:

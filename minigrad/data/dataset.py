@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minigrad.contract import native, numbers
+from minigrad.contract import is_real, native, numbers
 from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
 from minigrad.random import chosen
 from minigrad.tensor import Tensor, plain
@@ -174,7 +174,7 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: np.random.Ge
 
 def _counts(lengths: list[Any], size: int) -> list[int]:
     whole = all(isinstance(n, (int, np.integer)) for n in lengths)
-    real = all(isinstance(n, (int, float, np.integer, np.floating)) and not isinstance(n, bool) for n in lengths)
+    real = all(map(is_real, lengths))
     sums = sum(lengths) == size if whole else real and math.isclose(sum(lengths), 1)
     if not lengths or not real or not sums or min(lengths) < 0:
         raise ArgumentError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minigrad.contract import numbers, whole
+from minigrad.contract import is_real, numbers, whole
 from minigrad.errors import ArgumentError, ShapeError, describe
 from minigrad.random import chosen
 
@@ -142,8 +142,7 @@ def _checked(function: str, n: Any, classes: Any, noise: Any, generator: Any) ->
     """The generator to draw from, once the arguments are known to make sense."""
     classes = whole(f"{function}: classes", classes, fix="pass classes=3")
     whole(f"{function}: n", n, classes, f"pass n={max(100, 10 * classes)}, so that each class has a sample at least")
-    real = isinstance(noise, (int, float, np.integer, np.floating)) and not isinstance(noise, bool)
-    if not real or not 0 <= noise < math.inf:
+    if not is_real(noise) or not 0 <= noise < math.inf:
         raise ArgumentError(f"{function}: noise", describe(noise), "a finite number, 0 or more", "pass noise=0.1")
     return chosen(generator, function)
 

@@ -12,7 +12,8 @@ import minigrad as mg
 from minigrad import ArgumentError, DTypeError, ShapeError, Tensor
 from minigrad.errors import describe
 from minigrad.nn import init
-from minigrad.nn.layers import Dropout, Linear, positive
+from minigrad.nn.init import Generator
+from minigrad.nn.layers import Dropout, Linear, positive, probability
 from minigrad.nn.module import Module, Parameter, float_dtype
 from minigrad.nn.normalization import LayerNorm
 from minigrad.ops.attention import attention_weights
@@ -20,8 +21,6 @@ from minigrad.random import chosen
 from minigrad.tensor import TensorLike
 
 __all__ = ["MultiheadAttention", "TransformerEncoderLayer"]
-
-Generator = np.random.Generator | None
 
 
 class MultiheadAttention(Module):
@@ -66,7 +65,7 @@ class MultiheadAttention(Module):
                 "a number of heads that divides embed_dim",
                 f"pass embed_dim={(embed_dim // num_heads + 1) * num_heads}, for example",
             )
-        Dropout(dropout, generator=generator)  # for its check of dropout
+        probability("Dropout: p", dropout)
         self.embed_dim, self.num_heads, self.batch_first = embed_dim, num_heads, batch_first
         self.dropout, self.generator = dropout, generator
         wanted, rng = float_dtype("MultiheadAttention", dtype), chosen(generator, "MultiheadAttention")

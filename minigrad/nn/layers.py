@@ -11,16 +11,16 @@ from numpy.typing import DTypeLike
 
 import minigrad as mg
 from minigrad import ArgumentError, ShapeError, Tensor, from_numpy
-from minigrad.contract import numbers, whole
+from minigrad.contract import is_real, is_whole, numbers, whole
 from minigrad.errors import describe
 from minigrad.nn import init
+from minigrad.nn.init import Generator
 from minigrad.nn.module import Module, Parameter, float_dtype
 from minigrad.random import chosen
 from minigrad.tensor import TensorLike, plain
 
 __all__ = ["AvgPool2d", "Conv1d", "Conv2d", "Dropout", "Embedding", "Flatten", "Linear", "MaxPool2d"]
 
-Generator = np.random.Generator | None
 Pair = int | tuple[int, int]
 
 
@@ -100,9 +100,8 @@ class _Conv(Module):
             )
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
-        for name in ("stride", "dilation"):
-            value = getattr(self, name)
-            positive(self, **dict.fromkeys([name], value) if np.ndim(value) == 0 else dict.fromkeys([name], min(value)))
+        for name, value in (("stride", stride), ("dilation", dilation)):
+            positive(self, **{name: min(value) if isinstance(value, (tuple, list)) else value})
         fan_in = in_channels // groups * math.prod(kernel)
         shape = (out_channels, in_channels // groups, *kernel)
         self.weight, self.bias = uniform_parameters(self, shape, fan_in, bias, dtype, generator)
@@ -236,8 +235,7 @@ class Embedding(Module):
         generator: Generator = None,
     ) -> None:
         positive(self, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        whole = isinstance(padding_idx, (int, np.integer)) and not isinstance(padding_idx, bool)
-        if padding_idx is not None and not (whole and -num_embeddings <= padding_idx < num_embeddings):
+        if padding_idx is not None and not (is_whole(padding_idx, -num_embeddings) and padding_idx < num_embeddings):
             raise ArgumentError(
                 "Embedding: padding_idx",
                 describe(padding_idx),
@@ -331,7 +329,7 @@ def positive(layer: Module, **sizes: Any) -> None:
 
 def probability(where: str, p: Any) -> float:
     """p as a float from 0 to 1. Raises ArgumentError for anything else."""
-    if isinstance(p, bool) or not isinstance(p, (int, float, np.floating)) or not 0 <= p <= 1:
+    if not is_real(p) or not 0 <= p <= 1:
         raise ArgumentError(where, describe(p), "a probability from 0 to 1", f"pass {where.split(': ')[1]}=0.5, say")
     return float(p)
 

@@ -30,7 +30,7 @@ from minigrad import (
     take_along_axis,
     where,
 )
-from minigrad.contract import check_labels, numbers
+from minigrad.contract import check_labels, is_real, numbers
 from minigrad.errors import describe
 from minigrad.nn.module import Module
 from minigrad.tensor import TensorLike, plain
@@ -135,7 +135,7 @@ class HuberLoss(_Difference):
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
-        if isinstance(delta, bool) or not isinstance(delta, (int, float, np.floating)) or not delta > 0:
+        if not is_real(delta) or not delta > 0:
             raise ArgumentError("HuberLoss: delta", describe(delta), "a positive number", "pass delta=1.0")
         self.delta = float(delta)
 

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 
 import minigrad as mg
 from minigrad import ArgumentError, ShapeError, Tensor
+from minigrad.contract import is_real
 from minigrad.errors import describe
 from minigrad.nn.layers import positive
 from minigrad.nn.module import Module, Parameter, float_dtype
@@ -102,8 +103,7 @@ class _BatchNorm(Module):
         dtype: DTypeLike | None = None,
     ) -> None:
         positive(self, num_features=num_features)
-        real = isinstance(momentum, (int, float, np.floating)) and not isinstance(momentum, bool)
-        if momentum is not None and not (real and 0 <= momentum <= 1):
+        if momentum is not None and not (is_real(momentum) and 0 <= momentum <= 1):
             raise ArgumentError(
                 f"{type(self).__name__}: momentum",
                 describe(momentum),
@@ -201,6 +201,6 @@ def _shape(layer: Module, shape: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _eps(layer: Module, eps: float) -> float:
-    if isinstance(eps, bool) or not isinstance(eps, (int, float, np.floating)) or not eps >= 0:
+    if not is_real(eps) or not eps >= 0:
         raise ArgumentError(f"{type(layer).__name__}: eps", describe(eps), "0 or more", "pass eps=1e-5")
     return float(eps)

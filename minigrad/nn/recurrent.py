@@ -13,14 +13,13 @@ import minigrad as mg
 from minigrad import ArgumentError, DTypeError, ShapeError, Tensor
 from minigrad.errors import describe
 from minigrad.nn import init
+from minigrad.nn.init import Generator
 from minigrad.nn.layers import Dropout, positive, probability
 from minigrad.nn.module import Module, Parameter, float_dtype
 from minigrad.random import chosen
 from minigrad.tensor import TensorLike
 
 __all__ = ["GRU", "LSTM", "RNN"]
-
-Generator = np.random.Generator | None
 
 
 class _Recurrent(Module):

@@ -47,7 +47,7 @@ class Option:
 
 def _number(value: Any) -> float:
     """value as a Python float, which leaves float32 arrays float32; nan for what is no number."""
-    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+    if not contract.is_real(value):
         return math.nan
     try:
         return float(value)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.contract import is_real
 from minigrad.data import Dataset
 from minigrad.errors import ArgumentError, DTypeError, MinigradError, describe
 from minigrad.tensor import Tensor
@@ -163,8 +164,7 @@ def check_resume(resume: Any, automatic: Path | None) -> Any:
 
 def real(where: str, value: Any, expected: str, fix: str, above: float = -math.ulp(0.0)) -> float:
     """value as a float; ArgumentError for what is no finite number, Python's or NumPy's, larger than `above`."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not above < float(value) < math.inf:
+    if not is_real(value) or not above < float(value) < math.inf:
         raise ArgumentError(where, describe(value.item() if isinstance(value, np.generic) else value), expected, fix)
     return float(value)
 

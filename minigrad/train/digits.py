@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from minigrad import Tensor, grad, matmul, no_grad, relu, softmax_cross_entropy
+from minigrad.contract import is_whole
 from minigrad.data import load_digits, split
 from minigrad.errors import ArgumentError, GradientError, describe
 from minigrad.testing import numerical_gradient
@@ -189,27 +190,23 @@ def say(out: TextIO, text: str) -> None:
     out.flush()
 
 
-def _is_count(value: Any, least: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
 def _refuse(argument: str, value: Any, expected: str, example: str) -> ArgumentError:
     return ArgumentError(f"train: {argument}", describe(value), expected, f"pass --{argument} {example}")
 
 
 def _validate(epochs: Any, batch: Any, lr: Any, momentum: Any, hidden: Any, seed: Any) -> None:
-    if not _is_count(epochs, 1):
+    if not is_whole(epochs, 1):
         raise _refuse("epochs", epochs, "a positive number of passes over the images", "20")
-    if not _is_count(batch, 1):
+    if not is_whole(batch, 1):
         raise _refuse("batch", batch, "a positive number of images", "25")
     if not isinstance(lr, (int, float)) or not 0 < lr < np.inf:
         raise _refuse("lr", lr, "a positive, finite rate", "0.05")
     if not isinstance(momentum, (int, float)) or not 0 <= momentum < 1:
         raise _refuse("momentum", momentum, "a number from 0 up to, but not including, 1", "0.9")
-    if not _is_count(seed):
+    if not is_whole(seed, 0):
         raise _refuse("seed", seed, "a whole number, 0 or more", "0")
     if not isinstance(hidden, (tuple, list)) or not hidden:
         raise _refuse("hidden", hidden, "the widths of one hidden layer or more", "128,64")
     for width in hidden:
-        if not _is_count(width, 1):
+        if not is_whole(width, 1):
             raise _refuse("hidden", width, "positive widths", "128,64")
