@@ -32,8 +32,9 @@ from minigrad.errors import (
     ShapeError,
     describe,
 )
-from minigrad.tape import FOREIGN, KeepingNode, Node, Version, is_recording, tick
-from minigrad.tensor import Tensor, TensorLike, publish, wrap
+from minigrad.tape import FOREIGN, KeepingNode, Node, Selection, Version, is_recording, tick
+from minigrad.tensor import Tensor, TensorLike, plain, publish, wrap
+from minigrad.watch import now, tell, watched
 
 __all__ = ["Binary", "Op", "Unary", "registry"]
 
@@ -69,6 +70,8 @@ class Op:
     reference: ClassVar[Callable[..., Any] | None] = None  # an independent way to the same value
     view: ClassVar[bool] = False  # out may look at x's memory
     keeps: ClassVar[str | None] = None  # a method name; forward_and_keep returns (out, its value)
+    moves: ClassVar[bool] = False  # the rule moves entries of dout, adds them up or drops them, and no more
+    selects: ClassVar[bool] = False  # and drops those that had no part in out
 
     # Read from the class when it is made
     name: ClassVar[str] = "op"
@@ -213,6 +216,26 @@ class Op:
                 values.append(value)
         return tuple(values)
 
+    def carry(self, chosen: Any, dout: Any, saved: tuple[Any, ...], parents: tuple[Node | None, ...]) -> Any:
+        """Which entries of each argument have a part in the chosen entries of out: booleans, or None for all of them.
+
+        chosen: booleans of out's shape, None for all entries. saved: what the rule gets beside dout.
+        """
+        if self.moves:
+            if chosen is None:
+                # Booleans for a leaf, or x[i] of what has no rule that works entry by entry, would change nothing.
+                if not any(p and p.op and (self.elementwise or p.op.elementwise or p.op.moves) for p in parents):
+                    return None
+                chosen = np.ones(dout.shape, bool)
+            entries = self.backward(chosen, *saved)
+            entries = entries if type(entries) is tuple else (entries,)
+            return tuple(None if e is None else plain(e) != 0 for e in entries)
+        if self.elementwise:
+            return (chosen,) * len(parents)
+        if chosen.any():
+            return None
+        return tuple(None if p is None else np.broadcast_to(np.False_, p.shape) for p in parents)
+
     def explain(self, error: Exception, *arrays: Any) -> Exception:
         """The error to raise where forward failed on arrays: in the op's words, by its contract."""
         if isinstance(error, MinigradError) or not isinstance(
@@ -334,7 +357,8 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
     shared = args[0] if cls.view else None
     saved = ", ".join(_ask(cls, ask) for ask in cls.asks)
     arrays = ", ".join(f"{x}__data" for x in args)
-    lines = [f"def call({', '.join(filter(None, [head, *args]))}):"]
+    given = [x for x in args if len(args) > 1 and not cls.keeps and x not in cls.asks]
+    lines = [f"def call({', '.join(filter(None, [head, *args]))}):", "    began = _watched and _now()"]
     for x in args:
         version = x in guarded or x == shared
         tensor = [f"        {x}__data = {x}._data; {x}__node = {x}._node"]
@@ -371,6 +395,7 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
         f"    t._version = {shared}__version" if shared else "    t._version = None",
         "    if not recorded:",
         "        t._node = None",
+        f"        if began: _tell(self, began, ({', '.join(args)},), ({arrays},), t)",
         f"        if {shared}__node is not None and {shared}__version is None: t._version = _FOREIGN" if shared else "",
         "        return t",
         "    if out.dtype.kind != 'f': raise _no_floats(self, out)",
@@ -378,6 +403,7 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
         f"    node.op = self; node.parents = parents = ({', '.join(f'{x}__node' for x in args)},)",
         "    node.birth = _tick(); node.shape = out.shape; node.dtype = out.dtype",
         f"    node.saved = ({saved}{',' if saved else ''})",
+        "    _Selection.latest = node.birth" if cls.selects else "",
     ]
     if cls.keeps:
         lines += [f"    node.inputs = ({arrays},)"]
@@ -386,13 +412,17 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
         lines += [f"    node.guards = None if {unguarded} else ({', '.join(f'{x}__version' for x in guarded)},)"]
     else:
         lines += ["    node.guards = None"]
-    lines += ["    return t"]
+    if given:
+        some = " or ".join(f"{x}__node is None and type({x}__data) is not _ndarray" for x in given)
+        lines += [f"    if {some}: node.given = _given({', '.join(f'{x}__data' for x in args)})"]
+    lines += [f"    if began: _tell(self, began, ({', '.join(args)},), ({arrays},), t)", "    return t"]
     names: dict[str, Any] = {
         "_Tensor": Tensor,
         "_Node": Node,
         "_KeepingNode": KeepingNode,
         "_Version": Version,
         "_FOREIGN": FOREIGN,
+        "_Selection": Selection,
         "_forward": cls.forward,
         "_lift": lift,
         "_is_recording": is_recording,
@@ -401,6 +431,10 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
         "_result": _result,
         "_no_floats": _no_floats,
         "_new": object.__new__,
+        "_given": _given,
+        "_now": now,
+        "_tell": tell,
+        "_watched": watched,
     }
     if not head:
         names["self"] = cls()
@@ -410,6 +444,11 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
     if not head:
         function.__annotations__ = {**dict.fromkeys(args, TensorLike), "return": Tensor}
     return function
+
+
+def _given(*arrays: Any) -> tuple[Any, ...]:
+    """The plain numbers among the arguments of a call, None for the others."""
+    return tuple(None if type(a) is np.ndarray else a for a in arrays)
 
 
 def _result(op: Op, out: Any) -> Any:
@@ -491,6 +530,7 @@ def _ask(cls: type[Op], ask: str) -> str:
 
 def _variadic_call(self: Op, *args: TensorLike) -> Tensor:
     """The same for an op whose forward takes any number of arrays, all of which its rule may ask for."""
+    began = watched and now()
     lifted = [lift(self, self.argument(i), x) for i, x in enumerate(args)]
     arrays = [array for array, _, _ in lifted]
     try:
@@ -500,6 +540,8 @@ def _variadic_call(self: Op, *args: TensorLike) -> Tensor:
     t = wrap(_unshared(out, arrays))
     parents = tuple(node for _, node, _ in lifted)
     if not any(parents) or not is_recording():
+        if began:
+            tell(self, began, args, arrays, t)
         return t
     if out.dtype.kind != "f":
         raise _no_floats(self, out)
@@ -507,6 +549,8 @@ def _variadic_call(self: Op, *args: TensorLike) -> Tensor:
     node.op, node.parents, node.birth, node.shape, node.dtype = self, parents, tick(), out.shape, out.dtype
     node.saved = tuple(arrays) if self.asks else ()
     node.guards = tuple(version for _, _, version in lifted) if self.asks else None
+    if began:
+        tell(self, began, args, arrays, t)
     return t
 
 

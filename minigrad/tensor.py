@@ -67,7 +67,7 @@ class Tensor:
         self._own(numbers("Tensor", data, dtype, copy=True), requires_grad, name)
 
     def _own(self, array: Array, requires_grad: bool, name: str | None) -> None:
-        self._node = _leaf("Tensor", array) if requires_grad else None
+        self._node = _leaf("Tensor", self, array) if requires_grad else None
         self._data = array
         self._version = Version()
         self.name = name
@@ -98,7 +98,7 @@ class Tensor:
             return
         array = numbers("Tensor.data", plain(array), None, copy=True)  # another's memory could change unseen
         if self._node is not None and (array.shape, array.dtype) != (self._node.shape, self._node.dtype):
-            self._node = _leaf("Tensor.data", array)
+            self._node = _leaf("Tensor.data", self, array)
         self._data, self._version = array, Version()
 
     def _spoil(self, node: Node | None) -> None:
@@ -154,7 +154,7 @@ class Tensor:
                 "a leaf: a tensor that no op has made",
                 "use t.detach() for the value without its graph",
             )
-        self._node = _leaf("Tensor.requires_grad", self._data) if value else None
+        self._node = _leaf("Tensor.requires_grad", self, self._data) if value else None
         if self._version is None:
             self._version = Version()
 
@@ -607,7 +607,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _leaf(function: str, array: Array) -> Leaf:
+def _leaf(function: str, t: Tensor, array: Array) -> Leaf:
     if array.dtype.kind != "f":
         raise DTypeError(
             function,
@@ -615,7 +615,7 @@ def _leaf(function: str, array: Array) -> Leaf:
             "a float dtype: only floats have gradients",
             "write Tensor(data, dtype=float, requires_grad=True)",
         )
-    return Leaf(array.shape, array.dtype)
+    return Leaf(t, array.shape, array.dtype)
 
 
 def _unpickle(cls: type[Tensor], array: Array, requires_grad: bool, name: str | None) -> Tensor:

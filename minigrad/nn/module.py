@@ -18,6 +18,7 @@ from minigrad.contract import numbers
 from minigrad.errors import describe
 from minigrad.tape import Leaf
 from minigrad.tensor import plain
+from minigrad.watch import watched, within
 
 __all__ = ["Loaded", "Module", "Parameter"]
 
@@ -88,6 +89,9 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """forward; an error within it is given the path of the module that it was raised in."""
         try:
+            if watched:
+                with within(self):
+                    return self.forward(*args, **kwargs)
             return self.forward(*args, **kwargs)
         except MinigradError as error:
             self._locate(error)

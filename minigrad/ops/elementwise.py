@@ -487,6 +487,7 @@ class Maximum(Binary):
     Tensor([3., 5.], dtype=float64)
     """
 
+    moves = selects = True
     reference = _larger
     forward = np.maximum
 
@@ -504,6 +505,7 @@ class Minimum(Binary):
     Tensor([1., 3.], dtype=float64)
     """
 
+    moves = selects = True
     reference = _smaller
     forward = np.minimum
 
@@ -553,6 +555,7 @@ class Where(Op):
 
     elementwise = True
     domain = (CONDITION, REAL, REAL)
+    moves = selects = True
 
     @staticmethod
     def reference(condition: float, x: float, y: float) -> float:
@@ -582,6 +585,7 @@ class Clip(Op):
 
     elementwise = True
     domain = (REAL, Domain(-4.0, 0.0), Domain(0.0, 4.0))  # a_min <= a_max, and both cut
+    moves = selects = True
 
     @staticmethod
     def reference(x: float, a_min: float, a_max: float) -> float:

@@ -36,6 +36,7 @@ class Getitem(Op):
 
     index: Any
     view = True
+    moves = selects = True
     cases = (
         Case((4,), index=1),
         Case((4, 3), index=(slice(None, None, -2), 1)),
@@ -94,6 +95,7 @@ class Scatter(Op):
 
     index: Any
     shape: tuple[int, ...]
+    moves = True
     cases = (
         Case((3, 3), index=[0, 0, 3], shape=(4, 3)),
         Case((2,), index=slice(1, 3), shape=(4,)),
@@ -154,6 +156,7 @@ class Setitem(Op):
     """
 
     index: Any
+    moves = selects = True
     cases = (
         Case((4, 3), (3,), index=slice(1, 3)),
         Case((4,), (), index=-1),
@@ -209,6 +212,7 @@ class TakeAlongAxis(Op):
 
     indices: Any
     axis: int | None = -1
+    moves = selects = True
     cases = (
         Case((2, 3), indices=np.array([[0, 2, 2], [1, 1, 0]]), axis=1),
         Case((2, 3), indices=np.array([[1, 0, 1]]), axis=0),

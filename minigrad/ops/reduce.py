@@ -35,6 +35,12 @@ class Reduction(Op):
         """How many entries of x go into one of out."""
         return math.prod(x_shape[i] for i in _axes(self.axis, len(x_shape)))
 
+    def carry(self, chosen: Any, dout: Any, saved: tuple[Any, ...], parents: tuple[Any, ...]) -> Any:
+        if self.moves or parents[0] is None:
+            return super().carry(chosen, dout, saved, parents)
+        shape = parents[0].shape
+        return (np.broadcast_to(self.spread(chosen, shape), shape),)
+
     def flat(self, x: Any) -> tuple[Any, Any, tuple[int, ...]]:
         """x with the reduced axes joined into a last one, the order that did it, and the shape before joining."""
         n = len(x.shape)
@@ -68,6 +74,7 @@ class Sum(Reduction):
     Tensor([4., 6.], dtype=float64)
     """
 
+    moves = True
     reference = math.fsum
 
     def forward(self, x: Any) -> Any:
@@ -107,6 +114,8 @@ class Mean(Reduction):
     >>> mean(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
     Tensor([2., 3.], dtype=float64)
     """
+
+    moves = True
 
     @staticmethod
     def reference(values: list[float]) -> float:

@@ -45,6 +45,7 @@ class Copy(Op):
     Tensor([1., 2.], dtype=float64)
     """
 
+    moves = True
     cases = (Case(()), Case((2, 3)), Case((0,)))
 
     def forward(self, x: Any) -> Any:
@@ -69,6 +70,7 @@ class Astype(Op):
     """
 
     dtype: Any
+    moves = True
     cases = (Case((3,), dtype="float64"),)
 
     @staticmethod
@@ -98,6 +100,7 @@ def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:
 class Reshaping(Op):
     """The same values in the same order, in another shape."""
 
+    moves = True
     view = True
 
     def backward(self, dout: Any, x_shape: Any) -> Any:
@@ -201,6 +204,7 @@ class Transpose(Op):
     """
 
     axes: tuple[int, ...] | None = None
+    moves = True
     view = True
     cases = (Case((2, 3)), Case((2, 3, 4), axes=(1, 2, 0)), Case(()))
 
@@ -227,6 +231,7 @@ class Moveaxis(Op):
 
     source: Any
     destination: Any
+    moves = True
     view = True
     cases = (Case((2, 3, 4), source=0, destination=-1), Case((2, 3, 4), source=(0, 1), destination=(2, 0)))
 
@@ -251,6 +256,7 @@ class Swapaxes(Op):
 
     axis1: int
     axis2: int
+    moves = True
     view = True
     cases = (Case((2, 3, 4), axis1=0, axis2=-1),)
 
@@ -275,6 +281,7 @@ class BroadcastTo(Op):
     """
 
     shape: Any
+    moves = True
     view = True
     cases = (Case((3,), shape=(2, 3)), Case((2, 1), shape=(2, 4)), Case((), shape=(2, 2)))
 
@@ -298,6 +305,7 @@ class Flip(Op):
     """
 
     axis: Axis = None
+    moves = True
     view = True
     cases = (Case((2, 3)), Case((2, 3), axis=1), Case((2, 3, 2), axis=(0, 2)))
 
@@ -324,6 +332,7 @@ class Concatenate(Op):
 
     axis: int = 0
     lengths: tuple[int, ...]
+    moves = True
     cases = (Case((2, 3), (1, 3)), Case((2, 3), (2, 1), (2, 0), axis=1), Case((2,), axis=-1))
 
     def explain(self, error: Exception, *arrays: Any) -> Exception:
@@ -358,6 +367,7 @@ class Stack(Op):
     """
 
     axis: int = 0
+    moves = True
     cases = (Case((2, 3), (2, 3)), Case((2,), (2,), (2,), axis=-1), Case((), ()))
 
     def forward(self, *xs: Any) -> Any:
@@ -430,6 +440,7 @@ class Pad(Op):
 
     widths: tuple[tuple[int, int], ...]
     constant_values: Any = 0
+    moves = True
     cases = (
         Case((3,), pad_width=1),
         Case((2, 3), pad_width=((0, 1), (2, 0)), constant_values=1.5),
@@ -482,6 +493,7 @@ class Tile(Op):
     """
 
     reps: Any
+    moves = True
     cases = (
         Case((2,), reps=3),
         Case((2, 3), reps=(2, 2)),
@@ -517,6 +529,7 @@ class Repeat(Op):
 
     repeats: Any
     axis: int | None = None
+    moves = True
     cases = (
         Case((3,), repeats=2),
         Case((2, 3), repeats=2, axis=0),

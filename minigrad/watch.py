@@ -1,0 +1,121 @@
+"""Looking on while operations run: what recording, pictures and the tools of `debug` stand on.
+
+A watcher is told of every call of an op and of every rule that a walk runs, in the context (thread or asyncio task)
+that it watches and in no other. While nobody watches anywhere, that costs a call of an op one look at an empty list.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from os.path import dirname, sep
+from time import perf_counter
+from typing import Any, NamedTuple
+
+__all__ = [
+    "Call",
+    "Line",
+    "Watcher",
+    "modules",
+    "now",
+    "tell",
+    "user_line",
+    "watched",
+    "watchers",
+    "watching",
+    "within",
+]
+
+# Everybody who watches, in any context: while it is empty, nobody has to be asked.
+watched: list[Watcher] = []
+watchers: ContextVar[tuple[Watcher, ...]] = ContextVar("minigrad_watchers", default=())
+
+# The modules whose forward is running, outermost first, as they are noted while somebody watches.
+modules: ContextVar[tuple[Any, ...]] = ContextVar("minigrad_modules", default=())
+
+now = perf_counter
+
+
+class Watcher:
+    """Somebody who looks on; each method does nothing here, and is called in the watched context."""
+
+    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, seconds: float) -> None:
+        """After forward: args as the user gave them, their arrays, the result t (a Tensor), and forward's time.
+
+        t._node is the new node, None where nothing was recorded.
+        """
+
+    def before_rule(self, node: Any, dout: Any) -> None:
+        """Before a walk runs the rule of node on dout."""
+
+    def after_rule(self, node: Any, dout: Any, grads: Sequence[Any], seconds: float) -> None:
+        """After it: the gradients as the rule gave them, one an argument, not yet summed to the argument's shape."""
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Within, watcher is told what happens in this context."""
+    before = watchers.set((*watchers.get(), watcher))
+    watched.append(watcher)
+    try:
+        yield
+    finally:
+        watched.remove(watcher)
+        watchers.reset(before)
+
+
+def tell(op: Any, began: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any) -> None:
+    """What a call of an op says when it ends and somebody, somewhere, watches. began: `now()` before forward."""
+    seconds = now() - began
+    for watcher in watchers.get():
+        watcher.called(op, args, arrays, t, seconds)
+
+
+@contextmanager
+def within(module: Any) -> Iterator[None]:
+    """Within, ops are called by this module."""
+    before = modules.set((*modules.get(), module))
+    try:
+        yield
+    finally:
+        modules.reset(before)
+
+
+class Line(NamedTuple):
+    """A line of the user's own code."""
+
+    file: str
+    number: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.number}, in {self.function}"
+
+
+class Call(NamedTuple):
+    """How a node was made, as `node.call` where somebody wrote it down: arguments as given, modules, the user's line."""
+
+    args: tuple[Any, ...]
+    arrays: tuple[Any, ...]
+    modules: tuple[Any, ...]
+    line: Line | None
+
+
+_PACKAGE = dirname(__file__) + sep
+
+
+def user_line() -> Line | None:
+    """The innermost line that runs now and is not of this package; None where there is none.
+
+    >>> user_line().function
+    '<module>'
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith((_PACKAGE, "<minigrad ")):
+            return Line(code.co_filename, frame.f_lineno, code.co_name)
+        frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
+    return None
