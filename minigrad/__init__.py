@@ -45,7 +45,7 @@ from minigrad.tensor import Tensor, from_numpy
 
 __version__ = "0.1.0"
 
-_PARTS = ("book", "data", "nn", "optim", "testing", "train")
+_PARTS = ("book", "data", "debug", "graph", "nn", "optim", "testing", "train")
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for one that this finds

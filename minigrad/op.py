@@ -67,6 +67,9 @@ class Op:
     signature: ClassVar[str] = ""  # gufunc signature, such as "(m,k),(k,n)->(m,n)"
     domain: ClassVar[Domain | tuple[Domain, ...]] = REAL  # of each argument
     cases: ClassVar[tuple[Case, ...]] = ()  # sample calls, where parameters depend on shapes
+    symbol: ClassVar[str] = ""  # what the book draws in the circle; the name, if nothing else
+    # Each argument's gradient as an expression in dout, out, arguments and fields: "dout * y"; () if it is a long one
+    gradients: ClassVar[tuple[str, ...]] = ()
     reference: ClassVar[Callable[..., Any] | None] = None  # an independent way to the same value
     view: ClassVar[bool] = False  # out may look at x's memory
     keeps: ClassVar[str | None] = None  # a method name; forward_and_keep returns (out, its value)

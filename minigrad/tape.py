@@ -366,8 +366,8 @@ def walk(
     return found, owned
 
 
-# An entry that an op did not select (where, clip, x[i] = v, x[i]) has no part in the result: what reaches it from there is
-# exactly nothing, also where a rule further up would make 0 * inf of it. Which entries have a part is carried up the
+# An entry that an op did not select (where, clip, x[i] = v, x[i]) has no part in the result: what reaches it from there
+# is exactly nothing, also where a rule further up would make 0 * inf of it. Which entries have a part is carried up the
 # graph beside the gradient, as booleans; where nothing is carried, all have.
 
 

@@ -95,7 +95,7 @@ class Line(NamedTuple):
 
 
 class Call(NamedTuple):
-    """How a node was made, as `node.call` where somebody wrote it down: arguments as given, modules, the user's line."""
+    """How a node was made, as `node.call` where somebody wrote it down: arguments as given, modules, user's line."""
 
     args: tuple[Any, ...]
     arrays: tuple[Any, ...]
