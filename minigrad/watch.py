@@ -95,12 +95,17 @@ class Line(NamedTuple):
 
 
 class Call(NamedTuple):
-    """How a node was made, as `node.call` where somebody wrote it down: arguments as given, modules, user's line."""
+    """How a node was made, as `node.call` where somebody wrote it down.
 
-    args: tuple[Any, ...]
-    arrays: tuple[Any, ...]
-    modules: tuple[Any, ...]
+    line: the user's. arrays: the values of the arguments, names: those of their tensors; both may be empty.
+    modules: the modules that were running, outermost first, in words. No Tensor or Module is among all this: it may
+    come to hold the node, and a circle would be freed by the collector alone.
+    """
+
     line: Line | None
+    arrays: tuple[Any, ...] = ()
+    names: tuple[str | None, ...] = ()
+    modules: tuple[str, ...] = ()
 
 
 _PACKAGE = dirname(__file__) + sep

@@ -1,0 +1,185 @@
+"""Graph: a computation graph as plain data, of which pictures, pages and explanations are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minigrad.op import Op
+from minigrad.watch import Line
+
+__all__ = ["Edge", "Graph", "GraphNode", "number", "numbers", "summary"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class GraphNode:
+    """An op's application, a leaf (a tensor that requires a gradient), or a constant.
+
+    number: its place in Graph.nodes, which come in forward order: a node stands after all its inputs.
+    kind: "op", "leaf" or "constant".
+    name: the op's name; the name of a leaf's or constant's tensor, "" where it has none.
+    symbol: what the book draws in the circle, such as "×"; "" for what is no op.
+    label: the name of the op's result, where names= gave it one.
+    parameters: those of the op that are not their default.
+    shape, dtype: those of the value; None for a constant that nobody remembers.
+    inputs, arguments: the numbers of the nodes that the op was called on, and what it calls them.
+    value: the array; None where it cannot be known any more. Not to be written into.
+    gradient: d(output)/d(this), over all paths; None where none flows or none was asked for.
+    keeps: what the tape keeps for the rule, such as "out".
+    line: the user's line, and modules: the nn modules, that called the op, where recording was on.
+    """
+
+    number: int
+    kind: str
+    name: str = ""
+    symbol: str = ""
+    label: str = ""
+    parameters: dict[str, Any] = None  # type: ignore[assignment]  # made {} below
+    shape: tuple[int, ...] | None = None
+    dtype: np.dtype[Any] | None = None
+    inputs: tuple[int, ...] = ()
+    arguments: tuple[str, ...] = ()
+    value: Array | None = None
+    gradient: Array | None = None
+    keeps: tuple[str, ...] = ()
+    line: Line | None = None
+    modules: tuple[str, ...] = ()
+    op: Op | None = None
+
+    def __post_init__(self) -> None:
+        if self.parameters is None:
+            object.__setattr__(self, "parameters", {})
+
+
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """An arrow from the node `source` to the node `target`, which calls it `argument`.
+
+    gradient: what flows back along this edge alone, of the source's shape; None where nothing does.
+    """
+
+    source: int
+    target: int
+    argument: str
+    gradient: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A computation graph: what `trace` makes, and everything else in `minigrad.graph` takes.
+
+    nodes: in forward order. edges: by target, then by argument. output: the number of the last node.
+    seeded: the output has several values, and each was given the gradient 1.
+    order: the numbers of the ops, in the order in which backward visits them.
+
+    >>> import minigrad as mg
+    >>> x = mg.Tensor(3.0, requires_grad=True, name="x")
+    >>> graph = mg.graph.trace(x * x + 1)
+    >>> print(graph)
+    0  x         = 3   gradient 6
+    1  multiply  = 9   gradient 1   of 0, 0
+    2  constant  = 1
+    3  add       = 10  gradient 1   of 1, 2
+    """
+
+    nodes: tuple[GraphNode, ...]
+    edges: tuple[Edge, ...]
+    output: int
+    seeded: bool = False
+    order: tuple[int, ...] = ()
+
+    def to_json(self, limit: int = 100) -> str:
+        """The graph as a JSON text. limit: larger arrays are given by their least, mean and largest value.
+
+        nan, inf and -inf, which JSON has no numbers for, are strings.
+        """
+        from minigrad.graph.export import to_json
+
+        return to_json(self, limit)
+
+    def to_dot(self) -> str:
+        """The graph in Graphviz's language."""
+        from minigrad.graph.export import to_dot
+
+        return to_dot(self)
+
+    def to_mermaid(self) -> str:
+        """The graph as a Mermaid flowchart, which GitHub and many editors draw."""
+        from minigrad.graph.export import to_mermaid
+
+        return to_mermaid(self)
+
+    def to_text(self) -> str:
+        """The graph as a table, one node a line; str(graph) and print(graph) give the same."""
+        from minigrad.graph.export import to_text
+
+        return to_text(self)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def __repr__(self) -> str:
+        return f"Graph({len(self.nodes)} nodes, {len(self.edges)} edges)"
+
+    def _repr_svg_(self) -> str:
+        from minigrad.graph.draw import draw
+
+        return draw(self)._repr_svg_()
+
+    def _repr_html_(self) -> str:
+        from minigrad.graph.draw import draw
+
+        return draw(self)._repr_html_()
+
+
+def number(value: Any, digits: int = 5) -> str:
+    """A number as the book prints it: `digits` significant digits, no trailing zeros.
+
+    >>> number(650.0), number(0.00669285), number(1e-12), number(float("nan"))
+    ('650', '0.0066929', '1e-12', 'nan')
+    """
+    value = value.item() if isinstance(value, (np.generic, np.ndarray)) else value
+    if isinstance(value, bool):
+        return str(value)
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        mantissa, exponent = text.split("e")
+        if 0 <= int(exponent) < 7:  # 12345678 in full, as the book has it
+            return f"{value:.0f}"
+        return f"{mantissa}e{int(exponent)}"
+    return "0" if text == "-0" else text
+
+
+def numbers(array: Any, digits: int = 5) -> str:
+    """All values of a small array, in brackets: [[1, 2], [3, 4]]."""
+    array = np.asarray(array)
+    if not array.ndim:
+        return number(array, digits)
+    return f"[{', '.join(numbers(part, digits) for part in array)}]"
+
+
+def summary(array: Any, most: int = 6) -> str:
+    """An array in few words: in full up to `most` values, else by shape, least, mean and largest value.
+
+    >>> summary(np.array([1.0, 2.5])), summary(np.arange(12.0).reshape(3, 4))
+    ('[1, 2.5]', '(3, 4) min 0, mean 5.5, max 11')
+    """
+    array = np.asarray(array)
+    if not array.size:
+        return f"{array.shape} empty"
+    if array.size <= most:
+        return numbers(array)
+    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if bad:
+        counts = [(np.isnan(array), "nan"), (np.isposinf(array), "inf"), (np.isneginf(array), "-inf")]
+        found = ", ".join(f"{np.count_nonzero(where)} {word}" for where, word in counts if where.any())
+        finite = array[np.isfinite(array)]
+        rest = f", others {number(finite.min())} to {number(finite.max())}" if finite.size else ""
+        return f"{array.shape} {found}{rest}"
+    with np.errstate(all="ignore"):
+        mean = array.mean(dtype=np.float64)
+    return f"{array.shape} min {number(array.min())}, mean {number(mean)}, max {number(array.max())}"

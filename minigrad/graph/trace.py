@@ -1,0 +1,326 @@
+"""From a Tensor to a Graph: what the tape keeps, what can be computed from it, and the gradients on the side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from minigrad.errors import ArgumentError, DTypeError, GraphError, describe
+from minigrad.graph.data import Edge, Graph, GraphNode
+from minigrad.tape import Leaf, Node, ancestors, unbroadcast, walk
+from minigrad.tensor import Tensor
+from minigrad.watch import Call, Watcher, modules, user_line, watchers, watching
+
+__all__ = ["as_graph", "record", "trace"]
+
+
+class _Recorder(Watcher):
+    """Writes down how every node is made: `node.call`."""
+
+    def __init__(self) -> None:
+        self.copies: dict[int, tuple[Any, Any]] = {}  # id of an array -> the array, so that it lives on, and its copy
+
+    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, seconds: float) -> None:
+        node = t._node
+        if node is None or isinstance(node, Leaf):
+            return
+        values = tuple(
+            array if parent is not None and parent.op is not None else self.copy(array)
+            for array, parent in zip(arrays, node.parents, strict=True)
+        )
+        names = tuple(arg.name if isinstance(arg, Tensor) else None for arg in args)
+        node.call = Call(user_line(), values, names, _in_words(modules.get()))
+
+    def copy(self, array: Any) -> Any:
+        """The array as it is now, since it may be written later; the same copy while it stays as it is."""
+        if not isinstance(array, np.ndarray):
+            return array
+        known = self.copies.get(id(array))
+        if known is None or not _same(known[1], array):
+            self.copies[id(array)] = known = (array, array.copy())
+        return known[1]
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and bool(np.array_equal(a, b, equal_nan=True))
+
+
+def _in_words(running: Sequence[Any]) -> tuple[str, ...]:
+    """The modules that are running, outermost first: "Sequential", then "0: Linear"."""
+    words = []
+    for i, module in enumerate(running):
+        kind = type(module).__name__
+        if i:
+            name = next((name for name, child in running[i - 1].named_modules() if child is module), "")
+            kind = f"{name}: {kind}" if name else kind
+        words.append(kind)
+    return tuple(words)
+
+
+@contextmanager
+def record() -> Iterator[None]:
+    """Within, every op notes its arguments, the user's line and the nn modules: pictures then show all of it.
+
+    Without it plain numbers, leaves and what the tape keeps for its rules are known, array constants and lines are not.
+    Arguments that are no results are copied, and live as long as the graph.
+
+    >>> import minigrad as mg
+    >>> x = mg.Tensor([1.0, 2.0], requires_grad=True, name="x")
+    >>> with mg.graph.record():
+    ...     y = mg.sum(x + np.array([10.0, 20.0]))
+    >>> print(mg.graph.trace(y).nodes[1].value)
+    [10. 20.]
+    """
+    with watching(_Recorder()):
+        yield
+
+
+def trace(output: Tensor, names: Any = None, *, gradients: bool = True) -> Graph:
+    """The graph that output was computed by, as data: ops, values, and gradients that no `.grad` is touched for.
+
+    output: a Tensor with a graph. Has it several values, each is given the gradient 1.
+    names: a module, a dict of names to Tensors, or a list of Tensors with names: leaves, constants or results.
+    gradients: False leaves them out.
+    The graph stays as it is and can be walked afterwards. Raises DTypeError for what is no Tensor, GraphError for a
+    Tensor without a graph or with a released one, InPlaceError where a saved array has been written since.
+
+    >>> import minigrad as mg
+    >>> apple, tax = mg.Tensor(100.0, requires_grad=True), mg.Tensor(1.1, requires_grad=True)
+    >>> graph = mg.graph.trace(apple * 2 * tax, {"apple": apple, "tax": tax})
+    >>> [(node.name, float(node.value), node.gradient) for node in graph.nodes][0]
+    ('apple', 100.0, array(2.2))
+    """
+    root = _root("graph.trace", output)
+    try:
+        order = ancestors([root])
+    except GraphError:
+        raise GraphError(
+            "graph.trace",
+            f"{output._what()}, whose graph an earlier backward has walked and released",
+            "a graph that is still there",
+            "trace or draw it before backward(), or call backward(retain_graph=True)",
+        ) from None
+    order.reverse()
+    called = _Names(names)
+    values = _values(order, root, output)
+    flows = _Flows()
+    if gradients:
+        flows.run(root, output)
+    return _graph(order, values, flows, called, seeded=output.size != 1)
+
+
+def as_graph(output: Tensor | Graph) -> Graph:
+    """output itself if it is a Graph, else its trace."""
+    return output if isinstance(output, Graph) else trace(output)
+
+
+def _root(function: str, output: Any) -> Node:
+    if not isinstance(output, Tensor):
+        raise DTypeError(
+            function,
+            describe(output),
+            "a Tensor that was computed from others, or a Graph",
+            "pass the result of a computation with Tensors, such as loss",
+        )
+    if output._node is None:
+        raise GraphError(
+            function,
+            f"{output._what()}, which has no graph",
+            "a Tensor computed from one that requires a gradient",
+            "write x = Tensor(..., requires_grad=True) before the computation, and leave no_grad() out",
+        )
+    return output._node
+
+
+class _Names:
+    """What the user calls leaves and results, by node, and constants, by their values."""
+
+    def __init__(self, names: Any) -> None:
+        self.nodes: dict[Node, str] = {}
+        self.constants: list[tuple[Any, str]] = []
+        for name, t in _pairs(names):
+            if not isinstance(t, Tensor) or not isinstance(name, str):
+                raise ArgumentError(
+                    "graph.trace: names",
+                    f"{name!r} for {describe(t)}",
+                    "a module, a dict of names to Tensors, or a list of Tensors that have names",
+                    'write names={"x": x, "W": W}',
+                )
+            if t._node is not None:
+                self.nodes[t._node] = name
+            else:
+                self.constants.append((t._data, name))
+
+    def constant(self, array: Any) -> str | None:
+        """The name of a constant: of the same array, or, where recording has copied it, of an equal one."""
+        if not isinstance(array, np.ndarray):
+            return None
+        return next((name for known, name in self.constants if known is array or _same(known, array)), None)
+
+
+def _pairs(names: Any) -> list[tuple[Any, Any]]:
+    """Names and what they are for, of any form that names= may have."""
+    if names is None:
+        return []
+    if hasattr(names, "named_parameters"):
+        return list(names.named_parameters())
+    if isinstance(names, Mapping):
+        return list(names.items())
+    return [(getattr(t, "name", None), t) for t in (names if isinstance(names, (list, tuple)) else [names])]
+
+
+def _known(node: Node) -> list[Any]:
+    """The arguments of a node as far as anybody remembers them, None for the others."""
+    op = node.op
+    call, inputs = getattr(node, "call", None), getattr(node, "inputs", None)
+    if call is not None and call.arrays:
+        return list(call.arrays)
+    if inputs is not None:
+        return list(inputs)
+    n = len(node.parents)
+    if op.variadic:
+        return list(node.saved or (None,) * n) if op.asks else [None] * n
+    given = getattr(node, "given", None) or (None,) * n
+    saved = dict(zip(op.asks, node.saved or (), strict=False))
+    return [saved.get(name, number) for name, number in zip(op.args, given, strict=True)]
+
+
+def _values(order: Sequence[Node], root: Node, output: Tensor) -> dict[Node, Any]:
+    """The value of every node that is known or can be computed from what is known."""
+    values: dict[Node, Any] = {root: output._data}
+    for node in order:
+        if node.op is None:
+            continue
+        for parent, array in zip(node.parents, _known(node), strict=True):
+            if parent is not None and array is not None:
+                values.setdefault(parent, array)
+        saved = dict(zip(node.op.asks, node.saved or (), strict=False))
+        if "out" in saved and not node.op.variadic:
+            values.setdefault(node, saved["out"])
+    for node in order:
+        if isinstance(node, Leaf):
+            t = node.tensor()
+            if node not in values and t is not None and t._node is node and _unwritten(t, order):
+                values[node] = t._data
+            if node in values:
+                values[node] = np.array(values[node])  # a leaf may be written in place later
+    with np.errstate(all="ignore"):
+        for node in order:
+            if node not in values and node.op is not None:
+                known = zip(node.parents, _known(node), strict=True)
+                arrays = [array if p is None else values.get(p) for p, array in known]
+                if all(array is not None for array in arrays):
+                    values[node] = np.asarray(node.op.forward(*arrays))
+    return values
+
+
+def _unwritten(t: Tensor, order: Sequence[Node]) -> bool:
+    """Whether a leaf is as it was when the first op of the graph saw it."""
+    first = next((node.birth for node in order if node.op is not None), None)
+    return first is None or t._version is None or t._version.written < first
+
+
+class _Flows(Watcher):
+    """What flows back: into each node altogether, and along each edge."""
+
+    def __init__(self) -> None:
+        self.totals: dict[Node, Any] = {}
+        self.along: dict[Node, list[Any]] = {}
+        self.order: list[Node] = []
+
+    def run(self, root: Node, output: Tensor) -> None:
+        before = watchers.set(())
+        try:
+            with watching(self):
+                found, _ = walk([root], [np.ones(output.shape, output.dtype)], retain_graph=True)
+        finally:
+            watchers.reset(before)
+        self.totals.update(found)
+
+    def before_rule(self, node: Node, dout: Any) -> None:
+        self.totals[node] = dout
+        self.order.append(node)
+
+    def after_rule(self, node: Node, dout: Any, grads: Sequence[Any], seconds: float) -> None:
+        self.along[node] = [
+            None if parent is None or g is None else g if g.shape == parent.shape else unbroadcast(g, parent.shape)
+            for parent, g in zip(node.parents, grads, strict=True)
+        ]
+
+
+def _graph(order: Sequence[Node], values: dict[Node, Any], flows: _Flows, called: _Names, *, seeded: bool) -> Graph:
+    """Nodes in forward order, each constant just before the op that first uses it."""
+    nodes: list[GraphNode] = []
+    edges: list[Edge] = []
+    places: dict[Node, int] = {}
+    constants: dict[int, int] = {}  # id of an array -> its node: one constant, however often it is used
+
+    def constant(array: Any, name: str | None) -> int:
+        if isinstance(array, np.ndarray) and id(array) in constants:
+            return constants[id(array)]
+        value = None if array is None else np.asarray(array)
+        constants[id(array)] = len(nodes)
+        nodes.append(
+            GraphNode(
+                len(nodes),
+                "constant",
+                called.constant(array) or name or "",
+                shape=None if value is None else value.shape,
+                dtype=None if value is None else value.dtype,
+                value=value,
+            )
+        )
+        return len(nodes) - 1
+
+    remembered: dict[Node, str] = {}  # names of leaves whose tensors may be gone
+    for node in order:
+        call = getattr(node, "call", None)
+        if call is not None:
+            pairs = zip(node.parents, call.names, strict=False)
+            remembered.update((parent, name) for parent, name in pairs if parent is not None and name)
+    for node in order:
+        op, value = node.op, values.get(node)
+        gradient = flows.totals.get(node)
+        if isinstance(node, Leaf):
+            t = node.tensor()
+            places[node] = len(nodes)
+            name = called.nodes.get(node) or (t.name if t is not None else None) or remembered.get(node, "")
+            nodes.append(
+                GraphNode(len(nodes), "leaf", name, shape=node.shape, dtype=node.dtype, value=value, gradient=gradient)
+            )
+            continue
+        call = getattr(node, "call", None) or Call(None)
+        names = call.names or (None,) * len(node.parents)
+        inputs = []
+        for parent, array, name in zip(node.parents, _known(node), names, strict=True):
+            inputs.append(constant(array, name) if parent is None else places[parent])
+        arguments = tuple(op.argument(i) for i in range(len(inputs)))
+        places[node] = len(nodes)
+        along = flows.along.get(node, [None] * len(inputs))
+        edges += [Edge(i, len(nodes), x, g) for i, x, g in zip(inputs, arguments, along, strict=True)]
+        nodes.append(
+            GraphNode(
+                len(nodes),
+                "op",
+                op.name,
+                op.symbol or op.name,
+                called.nodes.get(node, ""),
+                {k: v for k, v in vars(op).items() if v is not op.fields.get(k)},
+                node.shape,
+                node.dtype,
+                tuple(inputs),
+                arguments,
+                value,
+                gradient,
+                tuple(ask for ask in op.asks if ask != "needs" and not ask.endswith("_shape")),
+                call.line,
+                call.modules,
+                op,
+            )
+        )
+    return Graph(
+        tuple(nodes), tuple(edges), len(nodes) - 1, seeded, tuple(places[node] for node in flows.order if node.op)
+    )
