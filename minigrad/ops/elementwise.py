@@ -26,6 +26,8 @@ class Add(Binary):
     Tensor([11., 12.], dtype=float64)
     """
 
+    symbol = "+"
+    gradients = ("dout", "dout")
     reference = float.__add__
     forward = np.add
 
@@ -43,6 +45,8 @@ class Subtract(Binary):
     Tensor([-9., -8.], dtype=float64)
     """
 
+    symbol = "-"
+    gradients = ("dout", "-dout")
     reference = float.__sub__
     forward = np.subtract
 
@@ -60,6 +64,8 @@ class Multiply(Binary):
     Tensor([10., 20.], dtype=float64)
     """
 
+    symbol = "×"
+    gradients = ("dout * y", "dout * x")
     reference = float.__mul__
     forward = np.multiply
 
@@ -77,6 +83,8 @@ class Divide(Binary):
     Tensor([0.1, 0.2], dtype=float64)
     """
 
+    symbol = "/"
+    gradients = ("dout / y", "-dout * out / y")
     domain = (REAL, AWAY_FROM_ZERO)
     reference = float.__truediv__
     forward = np.divide
@@ -96,6 +104,8 @@ class Negative(Unary):
     Tensor([-1.,  2.], dtype=float64)
     """
 
+    symbol = "-"
+    gradients = ("-dout",)
     reference = float.__neg__
     forward = np.negative
 
@@ -115,6 +125,8 @@ class Power(Binary):
     Tensor([1., 8.], dtype=float64)
     """
 
+    symbol = "^"
+    gradients = ("dout * y * x ** (y - 1)", "dout * out * log(x)")
     domain = (POSITIVE, REAL)
     reference = math.pow
     forward = np.power
@@ -143,6 +155,7 @@ class Exp(Unary):
     Tensor([1.        , 2.71828183], dtype=float64)
     """
 
+    gradients = ("dout * out",)
     reference = math.exp
     forward = np.exp
 
@@ -160,6 +173,7 @@ class Expm1(Unary):
     Tensor([0.e+00, 1.e-10], dtype=float64)
     """
 
+    gradients = ("dout * exp(x)",)
     reference = math.expm1
     forward = np.expm1
 
@@ -177,6 +191,7 @@ class Log(Unary):
     Tensor([0.        , 2.30258509], dtype=float64)
     """
 
+    gradients = ("dout / x",)
     domain = POSITIVE
     reference = math.log
     forward = np.log
@@ -195,6 +210,7 @@ class Log1p(Unary):
     Tensor([0.e+00, 1.e-10], dtype=float64)
     """
 
+    gradients = ("dout / (1 + x)",)
     domain = POSITIVE
     reference = math.log1p
     forward = np.log1p
@@ -215,6 +231,8 @@ class Sqrt(Unary):
     Tensor([2., 3.], dtype=float64)
     """
 
+    symbol = "√"
+    gradients = ("dout / (2 * out)",)
     domain = POSITIVE
     reference = math.sqrt
     forward = np.sqrt
@@ -237,6 +255,8 @@ class Square(Unary):
     Tensor([ 9., 16.], dtype=float64)
     """
 
+    symbol = "^2"
+    gradients = ("dout * 2 * x",)
     reference = _squared
     forward = np.square
 
@@ -254,6 +274,8 @@ class Absolute(Unary):
     Tensor([3., 4.], dtype=float64)
     """
 
+    symbol = "|x|"
+    gradients = ("dout * sign(x)",)
     domain = AWAY_FROM_ZERO
     reference = math.fabs
     forward = np.absolute
@@ -272,6 +294,7 @@ class Sin(Unary):
     Tensor([0.        , 0.84147098], dtype=float64)
     """
 
+    gradients = ("dout * cos(x)",)
     reference = math.sin
     forward = np.sin
 
@@ -289,6 +312,7 @@ class Cos(Unary):
     Tensor([1.        , 0.54030231], dtype=float64)
     """
 
+    gradients = ("-dout * sin(x)",)
     reference = math.cos
     forward = np.cos
 
@@ -306,6 +330,7 @@ class Tan(Unary):
     Tensor([0.        , 1.55740772], dtype=float64)
     """
 
+    gradients = ("dout * (1 + out ** 2)",)
     domain = UNIT
     reference = math.tan
     forward = np.tan
@@ -324,6 +349,7 @@ class Sinh(Unary):
     Tensor([0.        , 1.17520119], dtype=float64)
     """
 
+    gradients = ("dout * cosh(x)",)
     reference = math.sinh
     forward = np.sinh
 
@@ -341,6 +367,7 @@ class Cosh(Unary):
     Tensor([1.        , 1.54308063], dtype=float64)
     """
 
+    gradients = ("dout * sinh(x)",)
     reference = math.cosh
     forward = np.cosh
 
@@ -360,6 +387,7 @@ class Tanh(Unary):
     Tensor([0.        , 0.76159416], dtype=float64)
     """
 
+    gradients = ("dout * (1 - out ** 2)",)
     reference = math.tanh
     keeps = "slope"
 
@@ -387,6 +415,7 @@ class Arcsin(Unary):
     Tensor([0.        , 1.57079633], dtype=float64)
     """
 
+    gradients = ("dout / sqrt(1 - x ** 2)",)
     domain = UNIT
     reference = math.asin
     forward = np.arcsin
@@ -405,6 +434,7 @@ class Arccos(Unary):
     Tensor([1.57079633, 0.        ], dtype=float64)
     """
 
+    gradients = ("-dout / sqrt(1 - x ** 2)",)
     domain = UNIT
     reference = math.acos
     forward = np.arccos
@@ -423,6 +453,7 @@ class Arctan(Unary):
     Tensor([0.        , 0.78539816], dtype=float64)
     """
 
+    gradients = ("dout / (1 + x ** 2)",)
     reference = math.atan
     forward = np.arctan
 
@@ -441,6 +472,7 @@ class Arctan2(Binary):
     Tensor([2.35619449], dtype=float64)
     """
 
+    gradients = ("dout * y / (x ** 2 + y ** 2)", "-dout * x / (x ** 2 + y ** 2)")
     domain = (AWAY_FROM_ZERO, AWAY_FROM_ZERO)
     reference = math.atan2
     forward = np.arctan2
@@ -460,6 +492,7 @@ class Hypot(Binary):
     Tensor([5.], dtype=float64)
     """
 
+    gradients = ("dout * x / out", "dout * y / out")
     domain = (AWAY_FROM_ZERO, AWAY_FROM_ZERO)
     reference = math.hypot
     forward = np.hypot
@@ -487,6 +520,8 @@ class Maximum(Binary):
     Tensor([3., 5.], dtype=float64)
     """
 
+    symbol = "max"
+    gradients = ("dout * ((x > y) + (x == y) / 2)", "dout * ((y > x) + (x == y) / 2)")
     moves = selects = True
     reference = _larger
     forward = np.maximum
@@ -505,6 +540,8 @@ class Minimum(Binary):
     Tensor([1., 3.], dtype=float64)
     """
 
+    symbol = "min"
+    gradients = ("dout * ((x < y) + (x == y) / 2)", "dout * ((y < x) + (x == y) / 2)")
     moves = selects = True
     reference = _smaller
     forward = np.minimum
@@ -524,10 +561,13 @@ def _share(dout: Any, x: Any, y: Any, first: Any, second: Any) -> Any:
 class Relu(Unary):
     """out = max(x, 0); the gradient at 0 is 0
 
+    It does not say which entries it selects, as where and maximum do.
+
     >>> relu(Tensor([-1.0, 2.0]))
     Tensor([0., 2.], dtype=float64)
     """
 
+    gradients = ("dout * (x > 0)",)
     domain = AWAY_FROM_ZERO
 
     @staticmethod
@@ -537,6 +577,7 @@ class Relu(Unary):
     def forward(self, x: Any) -> Any:
         return np.maximum(x, ZERO.get(x.dtype, 0))
 
+    # Without `selects`: a step of the book's network would take 1.2 times as long, relu of 10**6 values 2.3 times.
     def backward(self, dout: Any, out: Any) -> Any:
         return masked(dout, plain(out) > 0)
 
@@ -553,6 +594,7 @@ class Where(Op):
     Tensor([1., 0.], dtype=float64)
     """
 
+    gradients = ("", "dout * condition", "dout * ~condition")
     elementwise = True
     domain = (CONDITION, REAL, REAL)
     moves = selects = True
@@ -583,6 +625,7 @@ class Clip(Op):
     Tensor([-1. ,  0.5,  1. ], dtype=float64)
     """
 
+    gradients = ("dout * ((a_min <= x) & (x <= a_max))", "dout * (x < a_min)", "dout * (x > a_max)")
     elementwise = True
     domain = (REAL, Domain(-4.0, 0.0), Domain(0.0, 4.0))  # a_min <= a_max, and both cut
     moves = selects = True

@@ -38,6 +38,7 @@ class Sigmoid(Unary):
     Tensor([0.5       , 0.99330715], dtype=float64)
     """
 
+    gradients = ("dout * out * (1 - out)",)
     keeps = "slope"
 
     @staticmethod
@@ -68,6 +69,7 @@ class LogSigmoid(Unary):
     Tensor([-6.93147181e-01, -8.00000000e+02], dtype=float64)
     """
 
+    gradients = ("dout * sigmoid(-x)",)
     keeps = "slope"
 
     @staticmethod
@@ -98,6 +100,7 @@ class Softplus(Unary):
     Tensor([6.93147181e-01, 8.00000000e+02], dtype=float64)
     """
 
+    gradients = ("dout * sigmoid(x)",)
     keeps = "slope"
 
     @staticmethod
@@ -133,7 +136,16 @@ def complement(p: Any, x: Any, axis: int) -> tuple[Any, Any, Any]:
     return top, rest, (1 - p) * (1 - top) + top * np.sum(rest, axis=axis, keepdims=True)
 
 
-class Softmax(Op):
+class OverAxis(Op):
+    """An op on each row along axis: an entry of out depends on the whole row, and on no other."""
+
+    axis: int = -1
+
+    def carry(self, chosen: Any, dout: Any, saved: tuple[Any, ...], parents: tuple[Any, ...]) -> Any:
+        return (np.broadcast_to(chosen.any(axis=self.axis, keepdims=True), chosen.shape),)
+
+
+class Softmax(OverAxis):
     """out_i = exp(x_i) / sum_j exp(x_j), over axis
 
     axis: the axis of the classes, the last one by default. Source: Deep Learning from Scratch, section 3.5.
@@ -142,7 +154,7 @@ class Softmax(Op):
     Tensor([9.99954600e-01, 4.53978686e-05, 2.06106005e-09], dtype=float64)
     """
 
-    axis: int = -1
+    gradients = ("out * (dout - sum(dout * out, axis, keepdims=True))",)
     cases = (Case((5,)), Case((2, 3)), Case((3, 2, 2), axis=1), Case((4, 1)), Case((0, 3)))
 
     @staticmethod
@@ -177,7 +189,7 @@ def softmax(x: TensorLike, axis: int = -1) -> Tensor:
     return Softmax(axis)(x)
 
 
-class LogSoftmax(Op):
+class LogSoftmax(OverAxis):
     """out_i = x_i - log(sum_j exp(x_j)), over axis
 
     axis: the axis of the classes, the last one by default.
@@ -186,7 +198,7 @@ class LogSoftmax(Op):
     Tensor([-3.72007598e-44, -1.00000000e+02], dtype=float64)
     """
 
-    axis: int = -1
+    gradients = ("dout - exp(out) * sum(dout, axis, keepdims=True)",)
     cases = Softmax.cases
 
     @staticmethod

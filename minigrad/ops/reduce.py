@@ -23,6 +23,7 @@ class Reduction(Op):
 
     axis: Axis = None
     keepdims: bool = False
+    # In the gradients of all of them, dout and out have the reduced axes back, of length 1: see spread.
 
     def spread(self, dout: Any, x_shape: tuple[int, ...]) -> Any:
         """dout with the reduced axes back, of length 1, so that it broadcasts against x."""
@@ -74,6 +75,8 @@ class Sum(Reduction):
     Tensor([4., 6.], dtype=float64)
     """
 
+    symbol = "Σ"
+    gradients = ("broadcast_to(dout, x.shape)",)
     moves = True
     reference = math.fsum
 
@@ -115,6 +118,7 @@ class Mean(Reduction):
     Tensor([2., 3.], dtype=float64)
     """
 
+    gradients = ("broadcast_to(dout * out.size / x.size, x.shape)",)
     moves = True
 
     @staticmethod
@@ -151,6 +155,7 @@ class Var(Reduction):
     """
 
     ddof: float = 0
+    gradients = ("dout * 2 * (x - mean(x, axis, keepdims=True)) / (x.size / out.size - ddof)",)
 
     @staticmethod
     def reference(values: list[float]) -> float:
@@ -196,6 +201,7 @@ class Std(Reduction):
     """
 
     ddof: float = 0
+    gradients = ("dout * (x - mean(x, axis, keepdims=True)) / (x.size / out.size - ddof) / out",)
     cases = (Case((2, 3), axis=1), Case((4,), ddof=1), Case((2, 3, 2), axis=(0, 2), keepdims=True))
 
     @staticmethod
@@ -236,6 +242,8 @@ class Prod(Reduction):
     array([0., 6., 0.])
     """
 
+    symbol = "Π"
+    gradients = ("dout * out / x",)
     domain = Domain(-1.25, 1.25, away=(0.0,), gap=0.25)  # narrow, so that 27 factors stay within float16
     reference = math.prod
 
@@ -268,6 +276,8 @@ def prod(x: TensorLike, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
 
 class Extreme(Reduction):
     """max and min: a tie divides the gradient equally."""
+
+    gradients = ("dout * (x == out) / sum(x == out, axis, keepdims=True)",)
 
     def backward(self, dout: Any, x: Any, out: Any) -> Any:
         x, out = plain(x), plain(out)
@@ -334,6 +344,8 @@ class Cumsum(Op):
     """
 
     axis: int | None = None
+    moves = True
+    gradients = ("reshape(flip(cumsum(flip(dout, axis), axis), axis), x.shape)",)
     cases = (Case((4,)), Case((2, 3)), Case((2, 3), axis=0), Case((2, 3), axis=-1), Case((0,)))
 
     @staticmethod
@@ -367,6 +379,7 @@ class Logsumexp(Reduction):
     Tensor(1000.69314718, dtype=float64)
     """
 
+    gradients = ("dout * exp(x - out)",)
     domain = POSITIVE
     keeps = "softmax"
 
