@@ -29,6 +29,7 @@ class Erf(Unary):
     Tensor([0.        , 0.84270079], dtype=float64)
     """
 
+    gradients = ("dout * 2 / sqrt(pi) * exp(-x ** 2)",)
     reference = math.erf
     keeps = "slope"
 
@@ -58,6 +59,7 @@ class Erfc(Unary):
     Tensor([1.00000000e+00, 2.08848758e-45], dtype=float64)
     """
 
+    gradients = ("-dout * 2 / sqrt(pi) * exp(-x ** 2)",)
     reference = math.erfc
     keeps = "slope"
 
@@ -94,6 +96,7 @@ class Gelu(Unary):
     """
 
     approximate: str = "none"
+    gradients = ("dout * (erfc(-x / sqrt(2)) / 2 + x * exp(-x ** 2 / 2) / sqrt(2 * pi))",)
     keeps = "slope"
     cases = (Case((3,)), Case(()), Case((2, 3)), Case((2, 2), approximate="tanh"), Case((), approximate="tanh"))
 
@@ -208,6 +211,7 @@ class Silu(Unary):
     Tensor([ 7.31058579e-01, -3.72007598e-42], dtype=float64)
     """
 
+    gradients = ("dout * (out + sigmoid(x) * (1 - out))",)
     keeps = "slope"
 
     @staticmethod
@@ -251,6 +255,7 @@ class LeakyRelu(Unary):
     """
 
     negative_slope: float = 0.01
+    gradients = ("dout * where(x > 0, 1, negative_slope)",)
     domain = AWAY_FROM_ZERO
     cases = (Case((3,)), Case(()), Case((2, 3), negative_slope=0.25), Case((2, 2), negative_slope=1.5), Case((0, 2)))
 

@@ -37,6 +37,7 @@ class ScaledDotProductAttention(Op):
 
     is_causal: bool = False
     scale: float | None = None
+    symbol = "attention"
     keeps = "probabilities"
     cases = (
         Case((2, 3), (4, 3), (4, 2)),

@@ -15,8 +15,8 @@ from minigrad.tensor import plain
 __all__ = ["argmax", "argmin", "argsort", "ceil", "floor", "rint", "sign", "trunc"]
 
 
-def _constant(f: Callable[..., Any]) -> Callable[..., Any]:
-    """f on the values of its arguments; the result is an array, outside any graph."""
+def _constant(f: Callable[..., Any], example: str = "") -> Callable[..., Any]:
+    """f on the values of its arguments; the result is an array, outside any graph. example: for its docstring."""
 
     def function(*args: Any, **kwargs: Any) -> Any:
         values = [plain(a) for a in args]
@@ -40,10 +40,11 @@ def _constant(f: Callable[..., Any]) -> Callable[..., Any]:
 
     if isinstance(f, np.ufunc):
         function.__name__ = f.__name__
-        function.__doc__ = f"numpy.{f.__name__} of the values: a plain array. It has no derivative."
     else:
         function = wraps(f)(function)
-        function.__doc__ = f"numpy.{f.__name__} of the values: a plain result. It has no derivative."
+        function.__module__ = __name__
+    result = "array" if isinstance(f, np.ufunc) else "result"
+    function.__doc__ = f"numpy.{f.__name__} of the values: a plain {result}. It has no derivative.\n\n{example}".rstrip()
     ANSWERS[f] = TABLE[function.__name__] = function
     CONSTANT.append(f)
     return function
@@ -51,14 +52,14 @@ def _constant(f: Callable[..., Any]) -> Callable[..., Any]:
 
 CONSTANT: list[Callable[..., Any]] = []
 
-sign = _constant(np.sign)
-floor = _constant(np.floor)
-ceil = _constant(np.ceil)
-rint = _constant(np.rint)
-trunc = _constant(np.trunc)
-argmax = _constant(np.argmax)
-argmin = _constant(np.argmin)
-argsort = _constant(np.argsort)
+sign = _constant(np.sign, ">>> sign([-2.0, 0.0, 3.0])\narray([-1.,  0.,  1.])")
+floor = _constant(np.floor, ">>> floor([-1.5, 1.5])\narray([-2.,  1.])")
+ceil = _constant(np.ceil, ">>> ceil([-1.5, 1.5])\narray([-1.,  2.])")
+rint = _constant(np.rint, ">>> rint([0.5, 1.5, 1.7])\narray([0., 2., 2.])")
+trunc = _constant(np.trunc, ">>> trunc([-1.5, 1.5])\narray([-1.,  1.])")
+argmax = _constant(np.argmax, ">>> argmax([[0.1, 0.7], [0.8, 0.2]], axis=1)\narray([1, 0])")
+argmin = _constant(np.argmin, ">>> argmin([0.3, 0.1, 0.6]).item()\n1")
+argsort = _constant(np.argsort, ">>> argsort([0.3, 0.1, 0.6])\narray([1, 0, 2])")
 
 for _f in (
     np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,

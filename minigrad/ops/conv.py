@@ -107,6 +107,12 @@ class Conv2d(Convolution):
               [ 9., 18.]]]], dtype=float64)
     """
 
+    symbol = "conv"
+    gradients = (
+        "conv_transpose2d(dout, W, stride=stride, padding=padding, dilation=dilation, groups=groups)",
+        "conv2d_weight(x, dout, W.shape[2:], stride=stride, padding=padding, dilation=dilation, groups=groups)",
+        "sum(dout, (0, 2, 3))",
+    )
     cases = (
         Case((2, 2, 3, 4), (3, 2, 2, 2), (3,)),
         Case((1, 1, 4, 5), (2, 1, 3, 2), stride=2, padding=1),
@@ -270,6 +276,11 @@ class ConvTranspose2d(Convolution):
     Tensor([[[[ 1., 12., 20.]]]], dtype=float64)
     """
 
+    gradients = (
+        "conv2d(dout, W, stride=stride, padding=padding, dilation=dilation, groups=groups)",
+        "conv2d_weight(dout, x, W.shape[2:], stride=stride, padding=padding, dilation=dilation, groups=groups)",
+        "sum(dout, (0, 2, 3))",
+    )
     cases = (
         Case((2, 3, 2, 3), (3, 2, 2, 2), (2,)),
         Case((1, 1, 2, 3), (1, 2, 3, 2), stride=2, padding=1, output_padding=1),
@@ -389,6 +400,10 @@ class Conv2dWeight(Convolution):
     Tensor([[[[3., 5.]]]], dtype=float64)
     """
 
+    gradients = (
+        "conv_transpose2d(y, dout, stride=stride, padding=padding, dilation=dilation, groups=groups)",
+        "conv2d(x, dout, stride=stride, padding=padding, dilation=dilation, groups=groups)",
+    )
     cases = (
         Case((2, 2, 3, 4), (2, 3, 2, 3), kernel_size=2),
         Case((1, 1, 4, 4), (1, 2, 2, 2), kernel_size=(3, 2), stride=2, padding=(1, 0)),

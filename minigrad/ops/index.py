@@ -35,6 +35,8 @@ class Getitem(Op):
     """
 
     index: Any
+    symbol = "x[i]"
+    gradients = ("scatter(dout, index, x.shape)",)
     view = True
     moves = selects = True
     cases = (
@@ -95,6 +97,7 @@ class Scatter(Op):
 
     index: Any
     shape: tuple[int, ...]
+    gradients = ("dout[index]",)
     moves = True
     cases = (
         Case((3, 3), index=[0, 0, 3], shape=(4, 3)),
@@ -156,6 +159,8 @@ class Setitem(Op):
     """
 
     index: Any
+    symbol = "x[i]=y"
+    gradients = ("setitem(dout, 0, index)", "unbroadcast(dout[index], y.shape)")
     moves = selects = True
     cases = (
         Case((4, 3), (3,), index=slice(1, 3)),
@@ -279,6 +284,7 @@ class Embedding(Op):
     """
 
     padding_idx: int | None = None
+    gradients = ("scatter(dout, indices, weight.shape)", "")
     cases = (
         Case((4, 2), indices=np.array([3, 0, 3])),
         Case((3, 2), indices=np.array([[0, 1], [1, 1]])),

@@ -30,6 +30,8 @@ class Matmul(Op):
     Tensor([[11.]], dtype=float64)
     """
 
+    symbol = "dot"
+    gradients = ("dout @ y.T", "x.T @ dout")
     signature = "(m?,k),(k,n?)->(m?,n?)"
     cases = (
         Case((2, 3), (3, 4)), Case((3,), (3,)), Case((3,), (3, 2)), Case((2, 3), (3,)),
@@ -81,6 +83,8 @@ class Linear(Op):
     Tensor([[11.5]], dtype=float64)
     """
 
+    symbol = "affine"
+    gradients = ("dout @ W", "dout.T @ x", "sum(dout, 0)")
     signature = "(n?,k),(m,k),(m?)->(n?,m)"
     cases = (
         Case((2, 3), (4, 3), (4,)), Case((3,), (2, 3), (2,)), Case((2, 2, 3), (1, 3), (1,)), Case((2, 3), (4, 3)),
@@ -127,6 +131,7 @@ class Outer(Op):
             [6., 8.]], dtype=float64)
     """
 
+    gradients = ("reshape(dout @ ravel(y), x.shape)", "reshape(ravel(x) @ dout, y.shape)")
     cases = (Case((2,), (3,)), Case((2, 2), (3,)), Case((), (2,)))
 
     @staticmethod
@@ -367,6 +372,9 @@ class Trace(Op):
     offset: int = 0
     axis1: int = 0
     axis2: int = 1
+    gradients = (
+        "moveaxis(multiply.outer(dout, eye(x.shape[axis1], x.shape[axis2], offset)), (-2, -1), (axis1, axis2))",
+    )
     cases = (
         Case((3, 3)),
         Case((2, 3), offset=1),
@@ -402,6 +410,7 @@ class Norm(Reduction):
     Tensor(5., dtype=float64)
     """
 
+    gradients = ("dout * x / out",)
     domain = AWAY_FROM_ZERO
     cases = (Case((3,)), Case((2, 3), axis=1), Case((2, 3), axis=(0, 1), keepdims=True), Case(()))
 

@@ -54,6 +54,8 @@ class SoftmaxCrossEntropy(Op):
     reduction: str = "mean"
     ignore_index: int | None = None
     label_smoothing: float = 0.0
+    symbol = "softmax-with-loss"
+    gradients = ("dout * (softmax(logits) - one_hot(labels)) / len(logits)", "", "")
     keeps = "residual"
     cases = (
         Case((4, 3), labels=np.array([0, 2, 1, 1])),
@@ -329,6 +331,8 @@ class SigmoidBinaryCrossEntropy(Op):
     """
 
     reduction: str = "mean"
+    symbol = "sigmoid-with-loss"
+    gradients = ("dout * (sigmoid(logits) - targets) / logits.size", "", "", "")
     keeps = "residual"
     cases = (
         Case((3,), targets=np.array([0.0, 1.0, 0.25])),

@@ -45,6 +45,7 @@ class Copy(Op):
     Tensor([1., 2.], dtype=float64)
     """
 
+    gradients = ("dout",)
     moves = True
     cases = (Case(()), Case((2, 3)), Case((0,)))
 
@@ -70,6 +71,7 @@ class Astype(Op):
     """
 
     dtype: Any
+    gradients = ("dout.astype(x.dtype)",)
     moves = True
     cases = (Case((3,), dtype="float64"),)
 
@@ -100,6 +102,7 @@ def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:
 class Reshaping(Op):
     """The same values in the same order, in another shape."""
 
+    gradients = ("reshape(dout, x.shape)",)
     moves = True
     view = True
 
@@ -204,6 +207,8 @@ class Transpose(Op):
     """
 
     axes: tuple[int, ...] | None = None
+    symbol = "T"
+    gradients = ("transpose(dout, axes and argsort(axes))",)
     moves = True
     view = True
     cases = (Case((2, 3)), Case((2, 3, 4), axes=(1, 2, 0)), Case(()))
@@ -231,6 +236,7 @@ class Moveaxis(Op):
 
     source: Any
     destination: Any
+    gradients = ("moveaxis(dout, destination, source)",)
     moves = True
     view = True
     cases = (Case((2, 3, 4), source=0, destination=-1), Case((2, 3, 4), source=(0, 1), destination=(2, 0)))
@@ -256,6 +262,7 @@ class Swapaxes(Op):
 
     axis1: int
     axis2: int
+    gradients = ("swapaxes(dout, axis1, axis2)",)
     moves = True
     view = True
     cases = (Case((2, 3, 4), axis1=0, axis2=-1),)
@@ -281,6 +288,7 @@ class BroadcastTo(Op):
     """
 
     shape: Any
+    gradients = ("unbroadcast(dout, x.shape)",)
     moves = True
     view = True
     cases = (Case((3,), shape=(2, 3)), Case((2, 1), shape=(2, 4)), Case((), shape=(2, 2)))
@@ -305,6 +313,7 @@ class Flip(Op):
     """
 
     axis: Axis = None
+    gradients = ("flip(dout, axis)",)
     moves = True
     view = True
     cases = (Case((2, 3)), Case((2, 3), axis=1), Case((2, 3, 2), axis=(0, 2)))
@@ -332,6 +341,7 @@ class Concatenate(Op):
 
     axis: int = 0
     lengths: tuple[int, ...]
+    gradients = ("split(dout, cumsum(lengths)[:-1], axis)",)
     moves = True
     cases = (Case((2, 3), (1, 3)), Case((2, 3), (2, 1), (2, 0), axis=1), Case((2,), axis=-1))
 
@@ -367,6 +377,7 @@ class Stack(Op):
     """
 
     axis: int = 0
+    gradients = ("moveaxis(dout, axis, 0)",)
     moves = True
     cases = (Case((2, 3), (2, 3)), Case((2,), (2,), (2,), axis=-1), Case((), ()))
 
@@ -440,6 +451,7 @@ class Pad(Op):
 
     widths: tuple[tuple[int, int], ...]
     constant_values: Any = 0
+    gradients = ("dout[tuple(slice(a, a + n) for (a, _), n in zip(widths, x.shape))]",)
     moves = True
     cases = (
         Case((3,), pad_width=1),
