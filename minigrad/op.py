@@ -32,7 +32,8 @@ from minigrad.errors import (
     ShapeError,
     describe,
 )
-from minigrad.tape import FOREIGN, KeepingNode, Node, Selection, Version, is_recording, tick
+from minigrad.selection import Selection
+from minigrad.tape import FOREIGN, KeepingNode, Node, Version, is_recording, tick
 from minigrad.tensor import Tensor, TensorLike, plain, publish, wrap
 from minigrad.watch import now, tell, watched
 

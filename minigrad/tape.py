@@ -20,6 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minigrad.errors import GradientError, GraphError, InPlaceError, MinigradError, describe
+from minigrad.selection import Selection, choose, of_chosen
+from minigrad.sums import unbroadcast
 from minigrad.watch import Call, now, watched, watchers
 
 __all__ = [
@@ -27,16 +29,13 @@ __all__ = [
     "KeepingNode",
     "Leaf",
     "Node",
-    "Selection",
     "Version",
     "accumulate",
-    "add_up",
     "ancestors",
     "is_recording",
     "own",
     "recording",
     "tick",
-    "unbroadcast",
     "walk",
 ]
 
@@ -158,86 +157,6 @@ def ancestors(roots: Iterable[Node]) -> list[Node]:
     return order
 
 
-# NumPy adds row to row, and the rounding grows with their number: 2 * 10**6 times 0.1 is 1.5 % off in float32. Blocks
-# of 64 rows stay within 1e-6. Of 10 to 1000 columns 1000 rows take 0.7 to 1.15 times as long, 10**5 rows 0.1 to 1.1.
-_FEW, _BLOCK = 128, 64
-_FEW_WIDE = 4096  # of float64, which has digits to spare: 1000 rows of 1000 would take 1.3 times as long
-_WIDE = 1024  # Entries that are added in one go, of several short rows
-_add: Any = np.add.reduce  # np.sum's own core, at half its overhead; Any, for its overloads know no `bool`
-
-
-def add_up(x: Any, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False, dtype: Any = None) -> Any:
-    """The sum of an array over axis, the rows in blocks; float16 is added in float32 and rounded once.
-
-    dtype: of the result. The same bits for the same shape and layout.
-
-    >>> x = np.full((3000, 2), 0.1, np.float16)
-    >>> add_up(x, 0), np.sum(x, axis=0)
-    (array([300., 300.], dtype=float16), array([256., 256.], dtype=float16))
-    """
-    half = x.itemsize == 2
-    if x.dtype.kind != "f" or (axis is None and x.flags.forc and not half):  # NumPy adds neighbours pairwise
-        return _add(x, axis, dtype, None, keepdims)
-    shape, n = x.shape, 1
-    axes = axis if isinstance(axis, tuple) else range(x.ndim) if axis is None else (axis,)
-    try:
-        for i in axes:
-            n *= shape[i]
-    except (IndexError, TypeError):
-        n = 0  # no axes of x: NumPy says so below
-    if n > (_FEW if x.itemsize < 8 else _FEW_WIDE) and x.size and not (len(axes) == x.ndim and x.flags.forc):
-        out = _by_blocks(x, tuple(i % x.ndim for i in axes), keepdims, np.float32 if half else None)
-    else:
-        out = _add(x, axis, np.float32 if half else None, None, keepdims)
-    if half or dtype is not None:
-        out = out.astype(x.dtype if dtype is None else dtype, copy=False)
-    return out
-
-
-def _by_blocks(x: Any, axes: tuple[int, ...], keepdims: bool, dtype: Any) -> Any:
-    """x summed over axes; dtype: to add in."""
-    tails: list[Any] = []
-    while True:
-        # Axes which lie close together in memory are added at once, up to the axis with which they become too many.
-        inner: list[int] = []
-        r, width = 1, x.itemsize
-        for i in sorted([i for i in axes if x.shape[i] > 1], key=lambda i: abs(x.strides[i])):
-            n = x.shape[i]
-            if abs(x.strides[i]) != width:  # neighbours: pairwise, however many they are
-                if r * n > _FEW:
-                    break
-                r *= n
-            inner.append(i)
-        else:
-            out = _add(x, axis=axes, keepdims=keepdims, dtype=dtype)
-            return sum(tails, out)
-        # Axis i as (p, b, q): p blocks of b lines that are added, a line being q rows.
-        b, q = max(1, _BLOCK // r), 1
-        if not inner:
-            q = n // b
-            q //= -(-q // max(1, _WIDE * n // x.size))
-        whole = n - n % (b * q)
-        before, shape = (slice(None),) * i, x.shape
-        if whole < n:
-            tails.append(_by_blocks(x[(*before, slice(whole, None))], axes, keepdims, dtype))
-        blocks = x[(*before, slice(whole))].reshape(*shape[:i], -1, b, q, *shape[i + 1 :])
-        blocks = _add(blocks, axis=(i + 1, *(j + 2 * (j > i) for j in inner)), keepdims=True, dtype=dtype)
-        x = blocks.reshape([-1 if j == i else 1 if j in inner else n for j, n in enumerate(shape)])
-
-
-def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
-    """The gradient of broadcasting to g.shape: g summed over the axes that were stretched, to `shape`.
-
-    >>> unbroadcast(np.ones((4, 3)), (3,))
-    array([4., 4., 4.])
-    """
-    extra = len(g.shape) - len(shape)
-    stretched = tuple(i for i, n in enumerate(shape, extra) if n == 1 and g.shape[i] != 1)
-    axes = (*range(extra), *stretched)
-    g = add_up(g, axes) if type(g) is np.ndarray else g.sum(axis=axes)
-    return g if g.shape == shape else np.reshape(g, shape)
-
-
 @np.errstate(under="ignore")
 def walk(
     roots: Sequence[Node],
@@ -311,7 +230,7 @@ def walk(
         try:
             n = len(saved)
             if reached is not None:
-                grads = _of_chosen(op.backward, reached, dout, saved, create_graph)
+                grads = of_chosen(op.backward, reached, dout, saved, create_graph)
             # Spelled out, since `backward(dout, *saved)` costs 80 ns more a node: a tenth of the walk's overhead.
             elif n == 3:
                 grads = op.backward(dout, saved[0], saved[1], saved[2])
@@ -351,7 +270,7 @@ def walk(
                         continue
                     raise _not_an_array(op, i, g, parent.shape) from None
                 if chosen is not None:
-                    _choose(chosen, parent, reached and reached[i], parent not in pending)
+                    choose(chosen, parent, reached and reached[i], parent not in pending)
                 if parent not in pending:
                     pending[parent] = g
                 elif parent in owned:
@@ -364,44 +283,6 @@ def walk(
                         owned.add(parent)
             i += 1
     return found, owned
-
-
-# An entry that an op did not select (where, clip, x[i] = v, x[i]) has no part in the result: what reaches it from there
-# is exactly nothing, also where a rule further up would make 0 * inf of it. Which entries have a part is carried up the
-# graph beside the gradient, as booleans; where nothing is carried, all have.
-
-
-class Selection:
-    """When an op was last recorded that selects: a walk over older nodes carries nothing."""
-
-    latest: ClassVar[int] = 0
-
-
-@np.errstate(all="ignore")
-def _of_chosen(rule: Any, reached: Sequence[Any], dout: Any, saved: Sequence[Any], recorded: bool) -> tuple[Any, ...]:
-    """What the rule gives, 0 where the argument's entry is not among those reached."""
-    grads = rule(dout, *saved)
-    grads = grads if type(grads) is tuple else (grads,)
-    return tuple(
-        # Entries without a part have dout = 0, and therefore 0, unless something is not finite.
-        np.where(entries, g, 0)
-        if entries is not None and g is not None and (recorded or not np.isfinite(_add(g, None)))
-        else g
-        for g, entries in zip(grads, reached, strict=True)
-    )
-
-
-def _choose(chosen: dict[Node, Any], node: Node, entries: Any, first: bool) -> None:
-    """Note that another gradient, with these entries, has reached node. first: none had before."""
-    if entries is None:
-        chosen.pop(node, None)
-        return
-    if entries.shape != node.shape:
-        entries = unbroadcast(entries, node.shape) != 0
-    if first:
-        chosen[node] = entries
-    elif node in chosen:
-        chosen[node] = chosen[node] | entries
 
 
 def _references_of_a_local() -> int:

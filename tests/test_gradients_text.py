@@ -12,7 +12,7 @@ from hypothesis import given, settings
 import minigrad as mg
 from minigrad.op import Op, registry
 from minigrad.ops.reduce import Reduction
-from minigrad.tape import unbroadcast
+from minigrad.sums import unbroadcast
 from minigrad.tensor import Tensor, plain
 from minigrad.testing.calls import Call, calls
 from minigrad.watch import Watcher, watching

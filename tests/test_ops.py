@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import tape, unfused
+from minigrad import sums, unfused
 from minigrad.op import Op, registry
 from minigrad.tensor import Tensor
 from minigrad.testing.calls import Call, calls
@@ -335,8 +335,8 @@ def test_blocks_of_any_size_add_up_to_the_sum(data: st.DataObject) -> None:
     sizes = data.draw(st.sampled_from([(128, 64, 1024), (2, 2, 1), (3, 2, 9), (4, 3, 20), (9, 5, 50)]))
     with pytest.MonkeyPatch.context() as patch:
         for constant, size in zip(("_FEW", "_BLOCK", "_WIDE", "_FEW_WIDE"), (*sizes, sizes[0]), strict=True):
-            patch.setattr(tape, constant, size)
-        got = tape.add_up(x, axis, keepdims=keepdims)
+            patch.setattr(sums, constant, size)
+        got = sums.add_up(x, axis, keepdims=keepdims)
     want = np.add.reduce(x.astype(float), axis=axis, keepdims=keepdims)
     assert got.dtype == dtype
     assert np.shape(got) == np.shape(want)

@@ -12,7 +12,7 @@ from minigrad import ops
 from minigrad.book.base import Layer, floats, rows
 from minigrad.errors import ArgumentError, ShapeError, describe
 from minigrad.op import Op
-from minigrad.tape import unbroadcast
+from minigrad.sums import unbroadcast
 from minigrad.tensor import Tensor, plain
 
 __all__ = ["BatchNormalization"]

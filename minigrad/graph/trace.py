@@ -10,7 +10,8 @@ import numpy as np
 
 from minigrad.errors import ArgumentError, DTypeError, GraphError, describe
 from minigrad.graph.data import Edge, Graph, GraphNode
-from minigrad.tape import Leaf, Node, ancestors, unbroadcast, walk
+from minigrad.sums import unbroadcast
+from minigrad.tape import Leaf, Node, ancestors, walk
 from minigrad.tensor import Tensor
 from minigrad.watch import Call, Watcher, modules, user_line, watchers, watching
 

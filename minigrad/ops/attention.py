@@ -11,7 +11,7 @@ from minigrad.contract import Case, broadcast_clash, numbers
 from minigrad.errors import ArgumentError, DTypeError, ShapeError, describe
 from minigrad.op import Op
 from minigrad.ops.kernels import floats, softmax_of
-from minigrad.tape import unbroadcast
+from minigrad.sums import unbroadcast
 from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = ["scaled_dot_product_attention"]

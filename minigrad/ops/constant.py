@@ -44,7 +44,7 @@ def _constant(f: Callable[..., Any], example: str = "") -> Callable[..., Any]:
         function = wraps(f)(function)
         function.__module__ = __name__
     result = "array" if isinstance(f, np.ufunc) else "result"
-    function.__doc__ = f"numpy.{f.__name__} of the values: a plain {result}. It has no derivative.\n\n{example}".rstrip()
+    function.__doc__ = f"numpy.{f.__name__} of the values: a plain {result}. It has no derivative.\n\n{example}"
     ANSWERS[f] = TABLE[function.__name__] = function
     CONSTANT.append(f)
     return function

@@ -10,7 +10,7 @@ from minigrad.contract import Case, numbers, write
 from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
 from minigrad.op import Op
 from minigrad.ops.kernels import masked
-from minigrad.tape import unbroadcast
+from minigrad.sums import unbroadcast
 from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = ["embedding", "getitem", "scatter", "setitem", "take_along_axis"]

@@ -14,7 +14,7 @@ import numpy as np
 
 from minigrad.contract import native
 from minigrad.dispatch import TABLE
-from minigrad.tape import add_up
+from minigrad.sums import add_up
 from minigrad.tensor import Tensor
 
 __all__ = [

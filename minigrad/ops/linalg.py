@@ -15,7 +15,7 @@ from minigrad.op import Op
 from minigrad.ops.elementwise import multiply
 from minigrad.ops.kernels import masked, sum_of
 from minigrad.ops.reduce import Reduction, fixed_axis
-from minigrad.tape import add_up, unbroadcast
+from minigrad.sums import add_up, unbroadcast
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
 __all__ = ["dot", "einsum", "linear", "matmul", "norm", "outer", "tensordot", "trace"]

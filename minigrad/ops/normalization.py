@@ -13,7 +13,8 @@ from minigrad.errors import ArgumentError, DTypeError, ShapeError, describe
 from minigrad.op import Op
 from minigrad.ops.kernels import sum_of
 from minigrad.ops.reduce import mean_of
-from minigrad.tape import KeepingNode, add_up
+from minigrad.sums import add_up
+from minigrad.tape import KeepingNode
 from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = ["batch_norm", "layer_norm", "rms_norm"]

@@ -19,7 +19,7 @@ from minigrad.errors import ArgumentError, ShapeError, describe
 from minigrad.op import Op
 from minigrad.ops.elementwise import relu
 from minigrad.ops.kernels import ZERO, floats, sigmoid_of
-from minigrad.tape import add_up
+from minigrad.sums import add_up
 from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = ["gru", "lstm", "rnn"]

@@ -12,7 +12,7 @@ from minigrad.contract import POSITIVE, Case, Domain
 from minigrad.errors import ArgumentError, describe
 from minigrad.op import Op
 from minigrad.ops.kernels import either, floats, masked, quiet, softmax_of, without_winner
-from minigrad.tape import add_up
+from minigrad.sums import add_up
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
 __all__ = ["cumsum", "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var"]

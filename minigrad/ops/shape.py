@@ -17,7 +17,7 @@ from minigrad.op import Op
 from minigrad.ops.index import scatter_of
 from minigrad.ops.kernels import sum_of
 from minigrad.ops.reduce import fixed_axis
-from minigrad.tape import unbroadcast
+from minigrad.sums import unbroadcast
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
 __all__ = [

@@ -1,0 +1,88 @@
+"""Sums of arrays, of many rows in blocks, and the gradient of broadcasting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["add_up", "unbroadcast"]
+
+# NumPy adds row to row, and the rounding grows with their number: 2 * 10**6 times 0.1 is 1.5 % off in float32. Blocks
+# of 64 rows stay within 1e-6. Of 10 to 1000 columns 1000 rows take 0.7 to 1.15 times as long, 10**5 rows 0.1 to 1.1.
+_FEW, _BLOCK = 128, 64
+_FEW_WIDE = 4096  # of float64, which has digits to spare: 1000 rows of 1000 would take 1.3 times as long
+_WIDE = 1024  # Entries that are added in one go, of several short rows
+_add: Any = np.add.reduce  # np.sum's own core, at half its overhead; Any, for its overloads know no `bool`
+
+
+def add_up(x: Any, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False, dtype: Any = None) -> Any:
+    """The sum of an array over axis, the rows in blocks; float16 is added in float32 and rounded once.
+
+    dtype: of the result. The same bits for the same shape and layout.
+
+    >>> x = np.full((3000, 2), 0.1, np.float16)
+    >>> add_up(x, 0), np.sum(x, axis=0)
+    (array([300., 300.], dtype=float16), array([256., 256.], dtype=float16))
+    """
+    half = x.itemsize == 2
+    if x.dtype.kind != "f" or (axis is None and x.flags.forc and not half):  # NumPy adds neighbours pairwise
+        return _add(x, axis, dtype, None, keepdims)
+    shape, n = x.shape, 1
+    axes = axis if isinstance(axis, tuple) else range(x.ndim) if axis is None else (axis,)
+    try:
+        for i in axes:
+            n *= shape[i]
+    except (IndexError, TypeError):
+        n = 0  # no axes of x: NumPy says so below
+    if n > (_FEW if x.itemsize < 8 else _FEW_WIDE) and x.size and not (len(axes) == x.ndim and x.flags.forc):
+        out = _by_blocks(x, tuple(i % x.ndim for i in axes), keepdims, np.float32 if half else None)
+    else:
+        out = _add(x, axis, np.float32 if half else None, None, keepdims)
+    if half or dtype is not None:
+        out = out.astype(x.dtype if dtype is None else dtype, copy=False)
+    return out
+
+
+def _by_blocks(x: Any, axes: tuple[int, ...], keepdims: bool, dtype: Any) -> Any:
+    """x summed over axes; dtype: to add in."""
+    tails: list[Any] = []
+    while True:
+        # Axes which lie close together in memory are added at once, up to the axis with which they become too many.
+        inner: list[int] = []
+        r, width = 1, x.itemsize
+        for i in sorted([i for i in axes if x.shape[i] > 1], key=lambda i: abs(x.strides[i])):
+            n = x.shape[i]
+            if abs(x.strides[i]) != width:  # neighbours: pairwise, however many they are
+                if r * n > _FEW:
+                    break
+                r *= n
+            inner.append(i)
+        else:
+            out = _add(x, axis=axes, keepdims=keepdims, dtype=dtype)
+            return sum(tails, out)
+        # Axis i as (p, b, q): p blocks of b lines that are added, a line being q rows.
+        b, q = max(1, _BLOCK // r), 1
+        if not inner:
+            q = n // b
+            q //= -(-q // max(1, _WIDE * n // x.size))
+        whole = n - n % (b * q)
+        before, shape = (slice(None),) * i, x.shape
+        if whole < n:
+            tails.append(_by_blocks(x[(*before, slice(whole, None))], axes, keepdims, dtype))
+        blocks = x[(*before, slice(whole))].reshape(*shape[:i], -1, b, q, *shape[i + 1 :])
+        blocks = _add(blocks, axis=(i + 1, *(j + 2 * (j > i) for j in inner)), keepdims=True, dtype=dtype)
+        x = blocks.reshape([-1 if j == i else 1 if j in inner else n for j, n in enumerate(shape)])
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """The gradient of broadcasting to g.shape: g summed over the axes that were stretched, to `shape`.
+
+    >>> unbroadcast(np.ones((4, 3)), (3,))
+    array([4., 4., 4.])
+    """
+    extra = len(g.shape) - len(shape)
+    stretched = tuple(i for i, n in enumerate(shape, extra) if n == 1 and g.shape[i] != 1)
+    axes = (*range(extra), *stretched)
+    g = add_up(g, axes) if type(g) is np.ndarray else g.sum(axis=axes)
+    return g if g.shape == shape else np.reshape(g, shape)
