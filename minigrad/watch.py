@@ -14,6 +14,8 @@ from os.path import dirname, sep
 from time import perf_counter
 from typing import Any, NamedTuple
 
+import numpy as np
+
 __all__ = [
     "Call",
     "Line",
@@ -57,13 +59,13 @@ class Watcher:
 @contextmanager
 def watching(watcher: Watcher) -> Iterator[None]:
     """Within, watcher is told what happens in this context."""
-    before = watchers.set((*watchers.get(), watcher))
+    watchers.set((*watchers.get(), watcher))
     watched.append(watcher)
     try:
         yield
     finally:
         watched.remove(watcher)
-        watchers.reset(before)
+        watchers.set(tuple(other for other in watchers.get() if other is not watcher))
 
 
 def tell(op: Any, began: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any) -> None:
@@ -108,11 +110,12 @@ class Call(NamedTuple):
     modules: tuple[str, ...] = ()
 
 
-_PACKAGE = dirname(__file__) + sep
+# NumPy's own frames, as of the error state that a walk sets, are no more the user's than this package's.
+_NOT_THE_USERS = (dirname(__file__) + sep, dirname(np.__file__) + sep, "<minigrad ")
 
 
 def user_line() -> Line | None:
-    """The innermost line that runs now and is not of this package; None where there is none.
+    """The innermost line that runs now and is not of this package or of NumPy; None where there is none.
 
     >>> user_line().function
     '<module>'
@@ -120,7 +123,7 @@ def user_line() -> Line | None:
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith((_PACKAGE, "<minigrad ")):
+        if not code.co_filename.startswith(_NOT_THE_USERS):
             return Line(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
     return None
