@@ -32,7 +32,7 @@ from minigrad.errors import (
     ShapeError,
     describe,
 )
-from minigrad.selection import Selection
+from minigrad.selection import note_selection
 from minigrad.tape import FOREIGN, KeepingNode, Node, Version, is_recording, tick
 from minigrad.tensor import Tensor, TensorLike, plain, publish, wrap
 from minigrad.watch import now, tell, watched
@@ -83,6 +83,7 @@ class Op:
     args: ClassVar[tuple[str, ...]] = ()
     variadic: ClassVar[bool] = False
     outside: ClassVar[bool] = True  # a user's own, whose methods see read-only arrays
+    carries: ClassVar[bool] = False  # passes on which entries have a part in the result, and not only whether any has
     spares: ClassVar[bool] = False  # keeps something in place of its inputs: at first order they may be written
     asks: ClassVar[tuple[str, ...]] = ()
     function: ClassVar[Callable[..., Tensor] | None] = None  # the public function, where there is one
@@ -117,6 +118,14 @@ class Op:
         asks, _ = _parameters(cls.backward)
         cls.asks = asks[1:]
         cls.outside = not cls.__module__.startswith("minigrad.")
+        cls.carries = cls.elementwise or cls.moves or cls.carry is not Op.carry
+        if cls.selects and not cls.moves:
+            raise DTypeError(
+                f"{cls.__name__}.selects",
+                "True, without moves",
+                "an op whose rule moves entries of dout, and drops those that it did not select",
+                "write moves = selects = True, or leave selects out",
+            )
         cls.spares = cls.keeps is not None and not set(cls.args) & set(cls.asks)
         for key in {"forward", "forward_and_keep", "backward"} & vars(cls).keys() if cls.outside else ():
             method = getattr(cls, key)
@@ -228,10 +237,10 @@ class Op:
         if self.moves:
             if chosen is None:
                 # Booleans for a leaf, or x[i] of what has no rule that works entry by entry, would change nothing.
-                if not any(p and p.op and (self.elementwise or p.op.elementwise or p.op.moves) for p in parents):
+                if dout.size and not any(p and p.op and (self.elementwise or p.op.carries) for p in parents):
                     return None
-                chosen = np.ones(dout.shape, bool)
-            entries = self.backward(chosen, *saved)
+                chosen = np.ones(dout.shape)
+            entries = self.backward(chosen.astype(float), *saved)
             entries = entries if type(entries) is tuple else (entries,)
             return tuple(None if e is None else plain(e) != 0 for e in entries)
         if self.elementwise:
@@ -407,7 +416,7 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
         f"    node.op = self; node.parents = parents = ({', '.join(f'{x}__node' for x in args)},)",
         "    node.birth = _tick(); node.shape = out.shape; node.dtype = out.dtype",
         f"    node.saved = ({saved}{',' if saved else ''})",
-        "    _Selection.latest = node.birth" if cls.selects else "",
+        "    _note_selection(node.birth)" if cls.selects else "",
     ]
     if cls.keeps:
         lines += [f"    node.inputs = ({arrays},)"]
@@ -426,7 +435,7 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
         "_KeepingNode": KeepingNode,
         "_Version": Version,
         "_FOREIGN": FOREIGN,
-        "_Selection": Selection,
+        "_note_selection": note_selection,
         "_forward": cls.forward,
         "_lift": lift,
         "_is_recording": is_recording,

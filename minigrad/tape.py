@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minigrad.errors import GradientError, GraphError, InPlaceError, MinigradError, describe
-from minigrad.selection import Selection, choose, of_chosen
+from minigrad.selection import choose, of_chosen, selects
 from minigrad.sums import unbroadcast
 from minigrad.watch import Call, now, watched, watchers
 
@@ -177,22 +177,61 @@ def walk(
     """
     order: list[Any] = ancestors(roots)
     wanted: set[Node] | None = None
-    found: dict[Node, Any] = {}
+    useful: set[Node] = set()
     if targets is not None:
         wanted, useful = set(targets), set(targets)
         for node in reversed(order):
             if not useful.isdisjoint(node.parents):
                 useful.add(node)
         order = [node for node in order if node in useful]
+    if not selects(order):
+        return _visit(order, roots, douts, wanted, useful, None, create_graph, not retain_graph)
+    try:
+        # What is not selected matters only where something is not finite: a look at the gradients costs next to
+        # nothing, and to carry booleans up a chain of 10 products of 1000 values would take twice as long.
+        if not create_graph and not (watched and watchers.get()):
+            with np.errstate(all="ignore"):
+                found, owned = _visit(order, roots, douts, wanted, useful, None, create_graph, False)
+                if all(np.isfinite(np.add.reduce(g, None)) for g in found.values()):
+                    return found, owned
+        return _visit(order, roots, douts, wanted, useful, {}, create_graph, False)
+    finally:
+        if not retain_graph:
+            for node in order:
+                _release(node)
+
+
+def _release(node: Any) -> None:
+    """Let go of what a node holds: its rule has run."""
+    op = node.op
+    if op is not None:
+        node.saved, node.parents = None, ()
+        if op.keeps is not None:
+            node.inputs = None
+
+
+def _visit(
+    order: Sequence[Any],
+    roots: Sequence[Node],
+    douts: Sequence[Any],
+    wanted: set[Node] | None,
+    useful: set[Node],
+    chosen: dict[Node, Any] | None,
+    create_graph: bool,
+    release: bool,
+) -> tuple[dict[Node, Any], set[Node]]:
+    """Run the rules of the nodes, in their order.
+
+    wanted: the nodes whose gradient is asked for, None for all leaves; useful: those on the way to them.
+    chosen: filled with the entries of nodes that have a part in the result; None carries nothing.
+    """
+    found: dict[Node, Any] = {}
     pending: dict[Node, Any] = {}
     for root, dout in zip(roots, douts, strict=True):
         pending[root] = pending[root] + dout if root in pending else dout
     owned: set[Node] = set()
-    first = next((node.birth for node in reversed(order) if node.op is not None), 0)
-    chosen: dict[Node, Any] | None = {} if Selection.latest >= first else None
     looking_on = watchers.get() if watched else ()
     take = pending.pop
-    release = not retain_graph
     last_write = Version.latest
 
     for node in order:
@@ -225,9 +264,9 @@ def walk(
                 watcher.before_rule(node, dout)
             began = now()
         reached = None
-        if chosen is not None and (op.selects or node in chosen):
-            reached = op.carry(chosen.pop(node, None), dout, saved, parents)
         try:
+            if chosen is not None and (op.selects or node in chosen):
+                reached = op.carry(chosen.pop(node, None), dout, saved, parents)
             n = len(saved)
             if reached is not None:
                 grads = of_chosen(op.backward, reached, dout, saved, create_graph)

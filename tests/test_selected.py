@@ -5,6 +5,8 @@ The cases are those that users of PyTorch, JAX, TensorFlow and tinygrad report, 
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import nn
 from minigrad.op import Op, registry
+from minigrad.sums import unbroadcast
 from minigrad.testing.calls import calls
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the values behind are invalid on purpose
@@ -244,3 +247,123 @@ def test_an_op_that_says_it_moves_entries_does_nothing_else(op: Any, data: st.Da
         if g is not None:
             np.testing.assert_array_equal(np.asarray(entries), np.asarray(g) != 0)
     assert node.op.selects <= node.op.moves
+
+
+class Product(Op):
+    """x * y, whose rule sums the gradient of y to its shape by itself."""
+
+    elementwise = True
+
+    def forward(self, x: Any, y: Any) -> Any:
+        return x * y
+
+    def backward(self, dout: Any, x: Any, y: Any) -> Any:
+        return dout * y, unbroadcast(dout * x, y.shape)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_rule_that_sums_by_itself_is_not_summed_again(create_graph: bool) -> None:
+    x, b = leaf([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), leaf([1.0, 1.0])
+    (db,) = mg.grad(mg.where(x.data > 2, Product()(x, b), 0).sum(), b, create_graph=create_graph)
+    assert db.tolist() == [8.0, 10.0]
+
+
+@pytest.mark.parametrize("f", [mg.maximum, mg.minimum, mg.clip])
+def test_a_nan_that_wins_has_a_part(f: Any) -> None:
+    x = leaf([-1.0, 4.0])
+    f(mg.sqrt(x), 0.5).sum().backward()
+    assert x.grad is not None
+    assert np.isnan(x.grad[0])
+
+
+@pytest.mark.parametrize("index", [0, slice(1), [True, False], [0]], ids=str)
+@pytest.mark.parametrize("f", [mg.max, mg.var, mg.std, mg.logsumexp, mg.prod, mg.norm, mg.softmax, mg.log_softmax])
+def test_indexing_a_row_says_nothing_of_the_others(f: Any, index: Any) -> None:
+    x = leaf([[1.0, 4.0], [0.0, 4.0]])
+    f(mg.sqrt(x) * [1.0, 2.0], axis=1)[index].sum().backward()
+    assert x.grad is not None
+    assert np.isfinite(x.grad[0]).all()
+    assert x.grad[1].tolist() == [0.0, 0.0]
+
+
+def test_nothing_indexed_is_nothing() -> None:
+    x = leaf([[0.0, 1.0]])
+    ((mg.sqrt(x) @ np.ones((2, 1)))[:0].sum() + x.sum()).backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [[1.0, 1.0]]
+
+
+def test_what_has_a_part_is_heard_of() -> None:
+    x = leaf([0.0, 4.0])
+    y = mg.where([True, False], mg.sqrt(x), 0.0).sum()
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError) as caught:
+        y.backward()
+    assert "in backward of sqrt" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("grads", [(1.0, 2.0), "text", 2.0, (np.zeros(3),)], ids=str)
+def test_a_wrong_rule_behind_a_selection_is_the_error_that_it_is_elsewhere(grads: Any) -> None:
+    class Wrong(Op):
+        elementwise = True
+
+        def forward(self, x: Any) -> Any:
+            return x / 0
+
+        def backward(self, dout: Any) -> Any:
+            return grads
+
+    x = leaf([1.0, 2.0])
+    for y in (Wrong()(x).sum(), mg.where(x.data > 5, Wrong()(x), 0.0).sum()):
+        with pytest.raises(mg.GradientError, match="wrong"):
+            y.backward()
+
+
+def test_several_threads_that_select_do_not_disturb_each_other() -> None:
+    def work(found: list[Any]) -> None:
+        for _ in range(300):
+            x = leaf([0.0, 4.0])
+            mg.where(x.data > 0, mg.sqrt(x), 0.0).sum().backward()
+            found.append(x.grad.tolist() if x.grad is not None else None)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        found: list[Any] = []
+        threads = [threading.Thread(target=work, args=(found,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert found == [[0.0, 0.25]] * 1200
+
+
+def test_to_select_is_to_move() -> None:
+    with pytest.raises(mg.DTypeError, match="moves = selects = True"):
+        type("Pick", (Product,), {"selects": True})
+
+
+def test_a_finite_gradient_is_the_same_to_the_bit_however_it_was_found() -> None:
+    rng = np.random.default_rng(0)
+    x = leaf(rng.normal(size=(5, 4)))
+
+    def f() -> mg.Tensor:
+        y = mg.where(x.data > 0, mg.exp(x), x * x)
+        return (mg.clip(y, -1.0, 2.0)[1:] * mg.maximum(x, 0.3)[:-1] + y[:, [0, 0, 1, 3]][:4]).sum()
+
+    f().backward()
+    (with_booleans,) = mg.grad(f(), x, create_graph=True)
+    assert x.grad is not None
+    assert x.grad.tobytes() == with_booleans.numpy().tobytes()
+
+
+def test_the_graph_is_released_and_stays_as_elsewhere() -> None:
+    x = leaf([0.0, 4.0])
+    y = mg.where(x.data > 0, mg.sqrt(x), 0.0).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [0.0, 0.5]
+    with pytest.raises(mg.GraphError, match="released"):
+        y.backward()

@@ -14,6 +14,11 @@
 """
 
 from minigrad.graph.data import Edge, Graph, GraphNode
+from minigrad.graph.diff import diff
+from minigrad.graph.draw import draw
+from minigrad.graph.explain import explain
+from minigrad.graph.html import show, to_html
+from minigrad.graph.picture import Picture
 from minigrad.graph.trace import record, trace
 
-__all__ = ["Edge", "Graph", "GraphNode", "record", "trace"]
+__all__ = ["Edge", "Graph", "GraphNode", "Picture", "diff", "draw", "explain", "record", "show", "to_html", "trace"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,12 @@ import numpy as np
 from minigrad.op import Op
 from minigrad.watch import Line
 
-__all__ = ["Edge", "Graph", "GraphNode", "number", "numbers", "summary"]
+__all__ = ["FORMS", "Edge", "Graph", "GraphNode", "number", "numbers", "summary"]
 
 Array = np.ndarray[Any, Any]
+
+# What a Graph can be turned into. The modules that do it put themselves here, so that this one needs none of them.
+FORMS: dict[str, Callable[..., Any]] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +35,11 @@ class GraphNode:
     gradient: d(output)/d(this), over all paths; None where none flows or none was asked for.
     keeps: what the tape keeps for the rule, such as "out".
     line: the user's line, and modules: the nn modules, that called the op, where recording was on.
+
+    >>> import minigrad as mg
+    >>> node = mg.graph.trace(mg.exp(mg.Tensor(0.0, requires_grad=True, name="x"))).nodes[1]
+    >>> node.name, node.inputs, node.value.item(), node.keeps
+    ('exp', (0,), 1.0, ('out',))
     """
 
     number: int
@@ -60,6 +69,11 @@ class Edge:
     """An arrow from the node `source` to the node `target`, which calls it `argument`.
 
     gradient: what flows back along this edge alone, of the source's shape; None where nothing does.
+
+    >>> import minigrad as mg
+    >>> x = mg.Tensor(3.0, requires_grad=True)
+    >>> [(edge.source, edge.target, edge.argument, edge.gradient.item()) for edge in mg.graph.trace(x * x).edges]
+    [(0, 1, 'x', 3.0), (0, 1, 'y', 3.0)]
     """
 
     source: int
@@ -97,27 +111,19 @@ class Graph:
 
         nan, inf and -inf, which JSON has no numbers for, are strings.
         """
-        from minigrad.graph.export import to_json
-
-        return to_json(self, limit)
+        return str(FORMS["json"](self, limit))
 
     def to_dot(self) -> str:
         """The graph in Graphviz's language."""
-        from minigrad.graph.export import to_dot
-
-        return to_dot(self)
+        return str(FORMS["dot"](self))
 
     def to_mermaid(self) -> str:
         """The graph as a Mermaid flowchart, which GitHub and many editors draw."""
-        from minigrad.graph.export import to_mermaid
-
-        return to_mermaid(self)
+        return str(FORMS["mermaid"](self))
 
     def to_text(self) -> str:
         """The graph as a table, one node a line; str(graph) and print(graph) give the same."""
-        from minigrad.graph.export import to_text
-
-        return to_text(self)
+        return str(FORMS["text"](self))
 
     def __str__(self) -> str:
         return self.to_text()
@@ -126,14 +132,10 @@ class Graph:
         return f"Graph({len(self.nodes)} nodes, {len(self.edges)} edges)"
 
     def _repr_svg_(self) -> str:
-        from minigrad.graph.draw import draw
-
-        return draw(self)._repr_svg_()
+        return str(FORMS["picture"](self)._repr_svg_())
 
     def _repr_html_(self) -> str:
-        from minigrad.graph.draw import draw
-
-        return draw(self)._repr_html_()
+        return str(FORMS["picture"](self)._repr_html_())
 
 
 def number(value: Any, digits: int = 5) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.graph.data import Graph, GraphNode, number, summary
+from minigrad.graph.data import FORMS, Graph, GraphNode, number, summary
 
 __all__ = ["title", "to_dot", "to_json", "to_mermaid", "to_text"]
 
@@ -148,3 +148,6 @@ def _edge_text(graph: Graph, edge: Any) -> str:
     value = graph.nodes[edge.source].value
     forward = "" if value is None else summary(value)
     return forward if edge.gradient is None else f"{forward}, gradient {summary(edge.gradient)}"
+
+
+FORMS.update(json=to_json, dot=to_dot, mermaid=to_mermaid, text=to_text)

@@ -527,7 +527,7 @@ class Maximum(Binary):
     forward = np.maximum
 
     def backward(self, dout: Any, x: Any, y: Any) -> Any:
-        return _share(dout, x, y, plain(x) > plain(y), plain(x) < plain(y))
+        return _share(dout, x, y, np.greater)
 
 
 maximum = Maximum.simple(np.maximum)
@@ -547,15 +547,17 @@ class Minimum(Binary):
     forward = np.minimum
 
     def backward(self, dout: Any, x: Any, y: Any) -> Any:
-        return _share(dout, x, y, plain(x) < plain(y), plain(x) > plain(y))
+        return _share(dout, x, y, np.less)
 
 
 minimum = Minimum.simple(np.minimum)
 
 
-def _share(dout: Any, x: Any, y: Any, first: Any, second: Any) -> Any:
-    half = masked(0.5 * dout, plain(x) == plain(y))
-    return masked(dout, first) + half, masked(dout, second) + half
+def _share(dout: Any, x: Any, y: Any, wins: Any) -> Any:
+    """dout to the one that wins; to a nan, which makes out nan, in any case."""
+    x, y = plain(x), plain(y)
+    half = masked(0.5 * dout, x == y)
+    return masked(dout, wins(x, y) | np.isnan(x)) + half, masked(dout, wins(y, x) | np.isnan(y)) + half
 
 
 class Relu(Unary):

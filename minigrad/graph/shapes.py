@@ -1,0 +1,336 @@
+"""Shapes and arrows: what of a graph is drawn, with which words on it, before anything has a place.
+
+Circles are ops with a short symbol, boxes those with a long one or many arguments, or folded nodes; leaves and
+constants stand as text at the tail of their arrow. Every link is an arrow forward and, where a gradient flows, one back
+below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minigrad.graph.collapse import Fold
+from minigrad.graph.data import Edge, Graph, GraphNode, number
+from minigrad.graph.layout import Box
+from minigrad.graph.svg import shorten, width
+
+__all__ = ["APART", "LINE", "RADIUS", "SMALL_LINE", "Arrow", "Lines", "Shape", "Shapes", "lines"]
+
+RADIUS = 19.0
+APART = 3.5  # of an arrow forward, and of one back, from the line in the middle of both
+LINE, SMALL_LINE = 15.0, 13.0
+_COMMUTATIVE = {"add", "multiply", "maximum", "minimum", "hypot"}
+_MANY = 6  # links between the same two boxes that are drawn one by one
+_FAR = 5  # steps between the first and the last use, from which on a leaf is drawn at each use
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What stands above or below an arrow, line by line. bad: something is nan or infinite."""
+
+    lines: tuple[str, ...] = ()
+    bad: bool = False
+    summarised: bool = False
+
+    @property
+    def width(self) -> float:
+        return max((width(line) for line in self.lines), default=0.0)
+
+
+def lines(array: Any, name: str = "") -> Lines:
+    """An array as it stands at an arrow: a number, a small array row by row, else shape and min · mean · max.
+
+    >>> lines(np.array([[1.0, -2.5], [0.25, 4.0]])).lines
+    ('[1, −2.5]', '[0.25, 4]')
+    >>> lines(np.arange(12.0)).lines
+    ('(12,)', '0 · 5.5 · 11')
+    """
+    if array is None:
+        return Lines((f"{name} = ?" if name else "?",))
+    array = np.asarray(array)
+    with np.errstate(all="ignore"):
+        bad = array.dtype.kind == "f" and not np.isfinite(array).all()
+    rows: tuple[str, ...] = ()
+    summarised = False
+    if not array.size:
+        rows = (f"{array.shape}", "empty")
+    elif not array.ndim:
+        rows = (number(array),)
+    elif array.size <= 6 and array.ndim <= 2:
+        rows = tuple(f"[{', '.join(number(x, 4) for x in row)}]" for row in np.atleast_2d(array))
+    if not rows or max(map(len, rows)) > 30:
+        shape = f"({array.shape[0]},)" if array.ndim == 1 else f"{array.shape}"
+        if bad:
+            counts = [(np.isnan(array), "nan"), (np.isposinf(array), "inf"), (np.isneginf(array), "-inf")]
+            rows = (shape, ", ".join(f"{np.count_nonzero(found)} {word}" for found, word in counts if found.any()))
+        else:
+            mean, largest = array.mean(dtype=np.float64), max(abs(float(array.min())), abs(float(array.max())))
+            mean = mean if abs(mean) > 1e-12 * largest else 0.0  # what rounding has left
+            rows = (shape, " · ".join(number(x, 2) for x in (array.min(), mean, array.max())))
+            summarised = True
+    if name:
+        rows = (f"{name} = {rows[0]}",) if len(rows) == 1 else (name, *rows)
+    return Lines(tuple(row.replace("-", "−") for row in rows), bad, summarised)
+
+
+@dataclass
+class Shape:
+    """A node, a fold, or the end of the output's arrow, as it is drawn.
+
+    kind: "circle", "box", "fold", "leaf" or "end". total: the gradient where it is the sum of several.
+    """
+
+    kind: str
+    text: str
+    below: str = ""
+    firm: int = 3
+    node: GraphNode | None = None
+    fold: Fold | None = None
+    total: Lines = Lines()
+    up: float = RADIUS  # how far it reaches above its main line, and below
+    down: float = RADIUS
+    arguments: float = 0.0  # the room, inside a box, for the names of its arguments
+
+    @property
+    def box(self) -> Box:
+        """Its room in the layout."""
+        if self.kind == "end":
+            return Box(width(self.text, 15), 10, 10)
+        if self.kind == "leaf":
+            below = SMALL_LINE * len(self.total.lines)
+            return Box(max(width(self.text, 15), self.total.width) + 2, 10, 10 + below, self.firm)
+        below = 0.0
+        if self.kind != "fold":
+            below = SMALL_LINE * (bool(self.below) + len(self.total.lines))
+        wide = max(2 * RADIUS, width(self.below, 11), self.total.width)
+        if self.kind != "circle":
+            wide = max(width(self.text, 16) + self.arguments + 22, width(self.below, 11) + 16, self.total.width)
+        return Box(wide, self.up, self.down + (below and below + 5))
+
+
+@dataclass
+class Arrow:
+    """A link as it is drawn: the edges that it stands for, what is above it and what below."""
+
+    source: int
+    target: int
+    edges: tuple[Edge, ...]
+    above: Lines
+    below: Lines
+    back: bool
+    argument: str
+    weight: int
+
+    @property
+    def room(self) -> float:
+        """Half of what it needs where it arrives, beside others."""
+        return 7.5 if self.back else 6.5 if self.argument else 5.0
+
+    @property
+    def label(self) -> Box:
+        """Its room in the layout."""
+        above, below = len(self.above.lines), len(self.below.lines)
+        wide = max(self.above.width, self.below.width)
+        up = APART + 5 + LINE * above if above else 6
+        down = APART + 5 + LINE * below if below else 6
+        return Box(max(wide + 8, 26), up, down, self.weight)
+
+
+class Shapes:
+    """The shapes and arrows of one graph. at: the shape of each node that has one of its own.
+
+    found: nodes that are folded. pinned: numbers of leaves and constants that have one shape for all their uses.
+    """
+
+    def __init__(
+        self, graph: Graph, found: Sequence[Fold] = (), pinned: Iterable[int] = (), *, values: bool, gradients: bool
+    ) -> None:
+        self.graph, self.values, self.gradients = graph, values, gradients
+        self.shapes: list[Shape] = []
+        self.arrows: list[Arrow] = []
+        self.at: dict[int, int] = {}
+        self.left_out: set[tuple[int, str]] = set()  # arguments that are not drawn
+        self._make(found, set(pinned))
+        self.summarised = any(x.summarised for arrow in self.arrows for x in (arrow.above, arrow.below))
+
+    def _make(self, found: Sequence[Fold], pinned: set[int]) -> None:
+        graph = self.graph
+        for fold in found:
+            self.shapes.append(
+                Shape("fold", shorten(fold.title, 32), shorten(fold.subtitle, 40), fold=fold, up=22, down=22)
+            )
+            self.at.update((i, len(self.shapes) - 1) for i in fold.members)
+        self.folded = set(self.at)
+        incoming: list[list[Edge]] = [[] for _ in graph.nodes]
+        outgoing: list[list[Edge]] = [[] for _ in graph.nodes]
+        for edge in graph.edges:
+            if _neutral(graph, edge):
+                self.left_out.add((edge.target, edge.argument))
+            else:
+                incoming[edge.target].append(edge)
+                outgoing[edge.source].append(edge)
+        early, late = [0] * len(graph.nodes), [0] * len(graph.nodes)
+        for node in graph.nodes:
+            early[node.number] = 1 + max((early[i] for i in node.inputs), default=0)
+        for node in reversed(graph.nodes):
+            late[node.number] = 1 + max((late[edge.target] for edge in outgoing[node.number]), default=0)
+        for node in graph.nodes:
+            if node.number not in self.at and (node.kind == "op" or node.number in pinned):
+                self.at[node.number] = self._add(node, incoming[node.number], outgoing[node.number])
+        copies: dict[tuple[int, int], int] = {}  # a leaf's shape, for the shape that uses it
+        for node in graph.nodes:
+            if node.number in self.at and graph.nodes[node.number].kind != "op":
+                continue
+            bundles: dict[int, list[Edge]] = {}
+            for edge in _from_the_top(graph, node, incoming[node.number]):
+                source = graph.nodes[edge.source]
+                end = self.at[node.number]
+                if edge.source in self.at:
+                    start = self.at[edge.source]
+                elif (edge.source, end) in copies:
+                    start = copies[edge.source, end]
+                else:
+                    uses = [e.target for e in outgoing[edge.source]]
+                    start = self._add(source, (), outgoing[edge.source])
+                    apart = max(max(d[i] for i in uses) - min(d[i] for i in uses) for d in (early, late))
+                    if source.kind == "leaf" and apart <= _FAR:
+                        self.at[edge.source] = start
+                    copies[edge.source, end] = start
+                if start != end:
+                    bundles.setdefault(start, []).append(edge)
+            for start, edges in bundles.items():
+                self._connect(start, self.at[node.number], edges)
+        self._merge()
+        last = graph.nodes[graph.output]
+        if last.number not in self.at:  # a leaf alone
+            self.at[last.number] = self._add(last, (), ())
+        self.shapes.append(Shape("end", shorten(last.label, 24)))
+        self._arrow(self.at[last.number], len(self.shapes) - 1, (), last.value, last.gradient, "", 3)
+        self._grow()
+
+    def _grow(self) -> None:
+        """Makes boxes high enough for their arrows: the firmest arrives in the middle, the others above and below."""
+        mine: dict[int, list[Arrow]] = {}
+        for arrow in self.arrows:
+            mine.setdefault(arrow.target, []).append(arrow)
+            if self.shapes[arrow.source].kind == "leaf":
+                self.shapes[arrow.source].firm = min(self.shapes[arrow.source].firm, arrow.weight)
+        for i, arrows in mine.items():
+            shape = self.shapes[i]
+            if shape.kind in ("box", "fold"):
+                main = max(range(len(arrows)), key=lambda k: (arrows[k].weight, -k))
+                rooms = [arrow.room for arrow in arrows]
+                shape.up = max(shape.up, sum(rooms[:main]) * 2 + rooms[main] + 6)
+                shape.down = max(shape.down, sum(rooms[main + 1 :]) * 2 + rooms[main] + 6)
+                shape.arguments = max(width(arrow.argument, 11) for arrow in arrows)
+
+    def _add(self, node: GraphNode, ins: Sequence[Edge], outs: Sequence[Edge]) -> int:
+        total = Lines()
+        flows = set()
+        for edge in outs:
+            if edge.gradient is not None:  # into a folded box goes one arrow, with the sum of its edges on it
+                flows.add(
+                    ("fold", self.at[edge.target]) if edge.target in self.folded else (edge.argument, edge.target)
+                )
+        if self.gradients and len(flows) > 1:
+            total = lines(node.gradient)
+            total = Lines(tuple(f"Σ {line}" if not k else line for k, line in enumerate(total.lines)), total.bad)
+        if node.kind != "op":
+            text = shorten(node.name, 24)
+            if not text:
+                value = lines(node.value)
+                text = value.lines[0] if len(value.lines) == 1 else "constant" if node.kind == "constant" else "leaf"
+            shape = Shape("leaf", text, node=node, total=total)
+        else:
+            parameters = ", ".join(f"{key}={value!r}" for key, value in node.parameters.items())
+            below = shorten(parameters, 24) if len(parameters) <= 60 else ""
+            symbol = shorten(node.symbol or node.name, 28).replace("-", "−" if len(node.symbol) == 1 else "-")
+            shape = Shape("circle", symbol, below, node=node, total=total)
+            if width(symbol, 16) > 2 * RADIUS - 3 or len(ins) > 3:
+                shape.kind, shape.up, shape.down = "box", 16.0, 16.0
+        self.shapes.append(shape)
+        return len(self.shapes) - 1
+
+    def _connect(self, start: int, end: int, edges: Sequence[Edge]) -> None:
+        """Arrows for edges that begin and end at the same two shapes: one each, or one for all of a great many."""
+        for edge in edges:
+            source, target = self.graph.nodes[edge.source], self.graph.nodes[edge.target]
+            named = self.shapes[end].fold is None and target.name not in _COMMUTATIVE
+            if named and not (target.op is not None and target.op.variadic):
+                drawn = [other for other in target.arguments if (target.number, other) not in self.left_out]
+                named = len(drawn) > 1
+            else:
+                drawn, named = [], False
+            weight = 3 if self.shapes[start].kind != "leaf" else source.kind == "leaf"
+            if not weight or (weight == 1 and named):  # data come before what they are multiplied by
+                weight = 2 if named and edge.argument == drawn[0] and source.shape else weight
+            argument = shorten(edge.argument, 12) if named else ""
+            self._arrow(start, end, (edge,), source.value, edge.gradient, argument, int(weight))
+
+    def _arrow(
+        self, start: int, end: int, edges: tuple[Edge, ...], value: Any, gradient: Any, argument: str, weight: int
+    ) -> None:
+        shape = self.shapes[start]
+        above = below = Lines()
+        if self.values:
+            name = shape.node.label if shape.node is not None and edges else ""
+            above = lines(value, shorten(name, 16))
+            if shape.kind == "leaf" and above.lines == (shape.text,):
+                above = Lines((), above.bad)
+        back = self.gradients and gradient is not None
+        if back:
+            below = lines(gradient)
+        self.arrows.append(Arrow(start, end, edges, above, below, back, argument, weight))
+
+    def _merge(self) -> None:
+        """Of arrows that stand for the same value between the same shapes, or for too many, makes one."""
+        between: dict[tuple[int, int], list[Arrow]] = {}
+        for arrow in self.arrows:
+            between.setdefault((arrow.source, arrow.target), []).append(arrow)
+        self.arrows = []
+        for arrows in between.values():
+            first = arrows[0]
+            folded = self.shapes[first.source].kind == "fold" or self.shapes[first.target].kind == "fold"
+            if len(arrows) == 1 or not (folded or len(arrows) > _MANY):
+                self.arrows += arrows
+                continue
+            by_source: dict[int, list[Arrow]] = {}
+            for arrow in arrows:
+                by_source.setdefault(arrow.edges[0].source, []).append(arrow)
+            if len(by_source) > _MANY:
+                edges = tuple(edge for arrow in arrows for edge in arrow.edges)
+                many = Lines((f"{len(by_source):,} values",)) if self.values else Lines()
+                back = any(arrow.back for arrow in arrows)
+                self.arrows.append(Arrow(first.source, first.target, edges, many, Lines(), back, "", first.weight))
+                continue
+            for same in by_source.values():
+                flowing = [edge.gradient for arrow in same for edge in arrow.edges if edge.gradient is not None]
+                same[0].edges = tuple(edge for arrow in same for edge in arrow.edges)
+                if flowing and self.gradients:
+                    with np.errstate(all="ignore"):
+                        same[0].below, same[0].back = lines(sum(flowing[1:], flowing[0])), True
+                self.arrows.append(same[0])
+
+
+# Plain numbers that stand for an argument that was not given; and the 1 of 1 / x, which the book does not draw.
+_NEUTRAL = {"weight": 1, "pos_weight": 1, "bias": 0, "b": 0, "b_ih": 0, "b_hh": 0, "mask": 1}
+
+
+def _neutral(graph: Graph, edge: Edge) -> bool:
+    source, target = graph.nodes[edge.source], graph.nodes[edge.target]
+    if source.kind != "constant" or source.name or source.shape != () or source.value is None:
+        return False
+    name = edge.argument
+    return bool((name in _NEUTRAL or (target.name, name) == ("divide", "x")) and source.value == _NEUTRAL.get(name, 1))
+
+
+def _from_the_top(graph: Graph, node: GraphNode, edges: Sequence[Edge]) -> list[Edge]:
+    """The edges of an op in the order in which they are drawn: as given, or, where that is all the same, ops first."""
+    if node.name not in _COMMUTATIVE:
+        return list(edges)
+    kinds = ["op", "leaf", "constant"]
+    return sorted(edges, key=lambda edge: kinds.index(graph.nodes[edge.source].kind))
