@@ -100,6 +100,7 @@ class Tensor:
         if self._node is not None and (array.shape, array.dtype) != (self._node.shape, self._node.dtype):
             self._node = _leaf("Tensor.data", self, array)
         self._data, self._version = array, Version()
+        self._touch("an assignment to .data")
 
     def _spoil(self, node: Node | None) -> None:
         """After a write into a result: neither its rule nor any that saved this memory may be used any more."""

@@ -207,6 +207,133 @@ def test_the_trace_of_every_op_has_the_values_and_gradients_of_backward(op: Any,
             np.testing.assert_array_equal(nodes[argument.name].gradient, argument.grad)
 
 
+@pytest.mark.parametrize("write", ["data", "in place", "view"])
+@pytest.mark.parametrize("f", [mg.exp, mg.sigmoid, lambda x: x * x, lambda x: x + 1.0], ids=["exp", "keeps", "x", "+"])
+def test_what_was_written_since_is_unknown_and_never_wrong(f: Any, write: str) -> None:
+    x = leaf([1.0, 2.0], "x")
+    y = f(x.reshape(2) if write == "view" else x).sum()
+    before = y.item()
+    if write == "data":
+        x.data = np.array([10.0, 20.0])
+    else:
+        with mg.no_grad():
+            x += 10.0
+    graph = trace(y, gradients=False)
+    for node in graph.nodes:
+        if node.value is not None and node.kind == "op" and node.name not in ("reshape", "sum"):
+            np.testing.assert_array_equal(node.value, f(mg.Tensor([1.0, 2.0])).numpy())
+    assert graph.nodes[0].value is None or graph.nodes[0].value.tolist() == [1, 2]
+    assert graph.nodes[-1].value == before
+
+
+def test_a_leaf_written_between_two_recorded_ops_is_unknown() -> None:
+    x = leaf([1.0], "x")
+    with record():
+        a = x + 1.0
+        with mg.no_grad():
+            x += 10.0
+        y = (a + x).sum()
+    graph = trace(y)
+    assert by_name(graph)["x"].value is None
+    assert graph.nodes[-1].value == 13.0
+
+
+def test_a_graph_is_a_picture_of_now() -> None:
+    x, c = leaf([1.0, 2.0], "x"), np.array([3.0, 4.0])
+    graph = trace((x.reshape(2, 1) * c).sum())
+    c += 100
+    with mg.no_grad():
+        x += 100.0
+    values = {node.name or node.kind: node.value for node in graph.nodes}
+    assert values["constant"].tolist() == [3, 4]
+    assert values["x"].tolist() == [1, 2]
+    assert values["reshape"].tolist() == [[1], [2]]
+
+
+def test_a_users_op_is_not_called_again_for_its_value() -> None:
+    rng = np.random.default_rng(0)
+
+    class Noise(mg.Op):
+        """out = x + noise"""
+
+        def forward(self, x: Any) -> Any:
+            return x + rng.normal(size=x.shape)
+
+        def backward(self, dout: Any) -> Any:
+            return dout
+
+    x = leaf([1.0, 2.0])
+    y = (Noise()(x) + 1.0).sum()
+    assert trace(y).nodes[1].value is None
+
+
+def test_constants_of_equal_values_keep_their_own_names() -> None:
+    x, a, m = leaf([1.0, 2.0]), mg.Tensor([1.0, 1.0]), mg.Tensor([1.0, 1.0], name="mask")
+    with record():
+        y = (x * a * m).sum()
+    names = [node.name for node in trace(y, {"ones": a}).nodes if node.kind == "constant"]
+    assert names == ["ones", "mask"]
+
+
+def test_a_wrong_rule_is_the_error_that_backward_gives() -> None:
+    class Wrong(mg.Op):
+        """out = x"""
+
+        grads: Any
+
+        def forward(self, x: Any) -> Any:
+            return x + 0.0
+
+        def backward(self, dout: Any) -> Any:
+            return self.grads
+
+    for grads in (2.0, np.zeros(3), (1, 2)):
+        x = leaf([1.0, 2.0])
+        with pytest.raises(mg.GradientError):
+            trace(Wrong(grads)(x).sum())
+
+
+def test_a_graph_is_its_own_trace_and_a_spoiled_one_says_so() -> None:
+    x = leaf([1.0])
+    h = x * 2.0
+    y = (h * h).sum()
+    graph = trace(y)
+    assert trace(graph) is graph
+    with pytest.raises(mg.InPlaceError):
+        h.data -= 1.0
+    with pytest.raises(mg.InPlaceError, match="written by an assignment"):
+        trace(y)
+
+
+def test_recording_lets_go_of_what_nobody_needs() -> None:
+    import weakref
+
+    x, c = leaf([1.0]), np.array([2.0])
+    with record():
+        y = (x * c).sum()
+        node = y._node
+        assert node is not None
+        copy = weakref.ref(node.parents[0].call.arrays[1])  # type: ignore[union-attr]  # a node of multiply
+        assert copy() is not c
+        del node
+        y.backward()
+        del y
+        assert copy() is None
+
+
+def test_lines_and_colours_in_a_name_do_not_break_the_table() -> None:
+    x = leaf(1.0, "a\n0  b\x1b[31m\ud800")
+    graph = trace(x * 2.0)
+    assert len(str(graph).splitlines()) == 3
+    assert "\x1b" not in str(graph)
+    graph.to_json().encode("utf-8")
+    assert "#45;" in trace(x - 1.0).to_mermaid()
+
+
+def test_the_mean_of_large_numbers() -> None:
+    assert summary(np.full(10, 1e308)).endswith("mean 1e308, max 1e308")
+
+
 # Forms as text
 
 

@@ -150,7 +150,7 @@ def number(value: Any, digits: int = 5) -> str:
     text = f"{value:.{digits}g}"
     if "e" in text:
         mantissa, exponent = text.split("e")
-        if 0 <= int(exponent) < 7:  # 12345678 in full, as the book has it
+        if 0 <= int(exponent) < 7:  # 1234567 in full
             return f"{value:.0f}"
         return f"{mantissa}e{int(exponent)}"
     return "0" if text == "-0" else text
@@ -183,5 +183,5 @@ def summary(array: Any, most: int = 6) -> str:
         rest = f", others {number(finite.min())} to {number(finite.max())}" if finite.size else ""
         return f"{array.shape} {found}{rest}"
     with np.errstate(all="ignore"):
-        mean = array.mean(dtype=np.float64)
+        mean = (array / np.float64(array.size)).sum()  # the sum of large values could overflow
     return f"{array.shape} min {number(array.min())}, mean {number(mean)}, max {number(array.max())}"

@@ -29,7 +29,7 @@ def to_text(graph: Graph) -> str:
         rows.append(
             [
                 str(node.number),
-                title(node),
+                _printable(title(node)),
                 "= ?" if node.value is None else f"= {summary(node.value)}",
                 "" if node.gradient is None else f"gradient {summary(node.gradient)}",
                 f"of {', '.join(map(str, node.inputs))}" if node.inputs else "",
@@ -78,7 +78,7 @@ def to_json(graph: Graph, limit: int = 100) -> str:
         "seeded": graph.seeded,
         "order": list(graph.order),
     }
-    return json.dumps(whole, ensure_ascii=False, allow_nan=False)
+    return json.dumps(whole, allow_nan=False)
 
 
 def _plain(array: Any, limit: int) -> Any:
@@ -99,12 +99,19 @@ def _plain(array: Any, limit: int) -> Any:
 def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(part) for part in value]
+    if isinstance(value, np.longdouble):
+        value = float(value)
     return value if not isinstance(value, float) or math.isfinite(value) else number(value)
+
+
+def _printable(text: str) -> str:
+    """Text without line breaks and other control characters."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _quoted(text: str) -> str:
     """A string of DOT: quotes and backslashes escaped, no control characters."""
-    text = "".join(c if c.isprintable() else " " for c in text)
+    text = _printable(text)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -134,8 +141,9 @@ def to_mermaid(graph: Graph) -> str:
 
 def _coded(text: str) -> str:
     """Text that Mermaid takes for text: what is no letter, digit or harmless sign as #code;."""
-    text = "".join(c if c.isprintable() else " " for c in text) or " "
-    return "".join(c if c.isalnum() or c in " .,=:+-×" else f"#{ord(c)};" for c in text)
+    text = _printable(text) or " "
+    # A title "-" or "+" alone would begin a list.
+    return "".join(c if c.isalnum() or (c in " .,=:+-×" and len(text) > 1) else f"#{ord(c)};" for c in text)
 
 
 def _leaf_text(node: GraphNode) -> str:
@@ -146,7 +154,7 @@ def _leaf_text(node: GraphNode) -> str:
 def _edge_text(graph: Graph, edge: Any) -> str:
     """Value forward and gradient back, of one edge."""
     value = graph.nodes[edge.source].value
-    forward = "" if value is None else summary(value)
+    forward = "?" if value is None else summary(value)
     return forward if edge.gradient is None else f"{forward}, gradient {summary(edge.gradient)}"
 
 

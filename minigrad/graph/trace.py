@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
-from minigrad.errors import ArgumentError, DTypeError, GraphError, describe
+from minigrad.errors import ArgumentError, DTypeError, GraphError, InPlaceError, describe
 from minigrad.graph.data import Edge, Graph, GraphNode
 from minigrad.sums import unbroadcast
 from minigrad.tape import Leaf, Node, ancestors, walk
@@ -22,7 +23,8 @@ class _Recorder(Watcher):
     """Writes down how every node is made: `node.call`."""
 
     def __init__(self) -> None:
-        self.copies: dict[int, tuple[Any, Any]] = {}  # id of an array -> the array, so that it lives on, and its copy
+        # The array and its copy, by the array's id; both live no longer than somebody else needs them.
+        self.copies: dict[int, tuple[weakref.ref[Any], weakref.ref[Any]]] = {}
 
     def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, seconds: float) -> None:
         node = t._node
@@ -40,9 +42,13 @@ class _Recorder(Watcher):
         if not isinstance(array, np.ndarray):
             return array
         known = self.copies.get(id(array))
-        if known is None or not _same(known[1], array):
-            self.copies[id(array)] = known = (array, array.copy())
-        return known[1]
+        if known is not None and known[0]() is array:
+            copy = known[1]()
+            if copy is not None and _same(copy, array):
+                return copy
+        copy = array.copy()
+        self.copies[id(array)] = weakref.ref(array), weakref.ref(copy)
+        return copy
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -79,14 +85,16 @@ def record() -> Iterator[None]:
         yield
 
 
-def trace(output: Tensor, names: Any = None, *, gradients: bool = True) -> Graph:
+def trace(output: Tensor | Graph, names: Any = None, *, gradients: bool = True) -> Graph:
     """The graph that output was computed by, as data: ops, values, and gradients that no `.grad` is touched for.
 
-    output: a Tensor with a graph. Has it several values, each is given the gradient 1.
+    output: a Tensor with a graph. Has it several values, each is given the gradient 1. A Graph is returned as it is.
     names: a module, a dict of names to Tensors, or a list of Tensors with names: leaves, constants or results.
     gradients: False leaves them out.
-    The graph stays as it is and can be walked afterwards. Raises DTypeError for what is no Tensor, GraphError for a
-    Tensor without a graph or with a released one, InPlaceError where a saved array has been written since.
+    Values that nobody kept are computed anew from those that are known, by minigrad's own ops alone: a user's op might
+    draw random numbers. The graph stays as it is and can be walked afterwards.
+    Raises DTypeError for what is no Tensor, GraphError for a Tensor without a graph or with a released one,
+    InPlaceError where a saved array has been written since.
 
     >>> import minigrad as mg
     >>> apple, tax = mg.Tensor(100.0, requires_grad=True), mg.Tensor(1.1, requires_grad=True)
@@ -94,9 +102,13 @@ def trace(output: Tensor, names: Any = None, *, gradients: bool = True) -> Graph
     >>> [(node.name, float(node.value), node.gradient) for node in graph.nodes][0]
     ('apple', 100.0, array(2.2))
     """
+    if isinstance(output, Graph):
+        return output
     root = _root("graph.trace", output)
     try:
         order = ancestors([root])
+    except InPlaceError:
+        raise
     except GraphError:
         raise GraphError(
             "graph.trace",
@@ -115,7 +127,7 @@ def trace(output: Tensor, names: Any = None, *, gradients: bool = True) -> Graph
 
 def as_graph(output: Tensor | Graph) -> Graph:
     """output itself if it is a Graph, else its trace."""
-    return output if isinstance(output, Graph) else trace(output)
+    return trace(output)
 
 
 def _root(function: str, output: Any) -> Node:
@@ -141,7 +153,7 @@ class _Names:
 
     def __init__(self, names: Any) -> None:
         self.nodes: dict[Node, str] = {}
-        self.constants: list[tuple[Any, str]] = []
+        self.constants: list[tuple[Any, str]] = []  # of these, some may be known by a copy alone
         for name, t in _pairs(names):
             if not isinstance(t, Tensor) or not isinstance(name, str):
                 raise ArgumentError(
@@ -155,11 +167,16 @@ class _Names:
             else:
                 self.constants.append((t._data, name))
 
-    def constant(self, array: Any) -> str | None:
-        """The name of a constant: of the same array, or, where recording has copied it, of an equal one."""
-        if not isinstance(array, np.ndarray):
-            return None
-        return next((name for known, name in self.constants if known is array or _same(known, array)), None)
+    def constant(self, array: Any, own: str | None) -> str:
+        """The name of a constant: of the same array, its tensor's own, or of the one equal array that has a name."""
+        if isinstance(array, np.ndarray):
+            for known, name in self.constants:
+                if known is array:
+                    return name
+            equal = [name for known, name in self.constants if _same(known, array)]
+            if own is None and len(equal) == 1:
+                return equal[0]
+        return own or ""
 
 
 def _pairs(names: Any) -> list[tuple[Any, Any]]:
@@ -174,7 +191,18 @@ def _pairs(names: Any) -> list[tuple[Any, Any]]:
 
 
 def _known(node: Node) -> list[Any]:
-    """The arguments of a node as far as anybody remembers them, None for the others."""
+    """The arguments of a node as far as anybody remembers them, None for the others and for those written since."""
+    arrays = _remembered(node)
+    call = getattr(node, "call", None)
+    if node.guards is not None and not (call is not None and call.arrays):
+        guarded = [i for i, x in enumerate(node.op.args) if x in node.op.asks or node.op.keeps]
+        for i, guard in zip(range(len(arrays)) if node.op.variadic else guarded, node.guards, strict=True):
+            if guard is not None and guard.written > node.birth:
+                arrays[i] = None
+    return arrays
+
+
+def _remembered(node: Node) -> list[Any]:
     op = node.op
     call, inputs = getattr(node, "call", None), getattr(node, "inputs", None)
     if call is not None and call.arrays:
@@ -192,12 +220,15 @@ def _known(node: Node) -> list[Any]:
 def _values(order: Sequence[Node], root: Node, output: Tensor) -> dict[Node, Any]:
     """The value of every node that is known or can be computed from what is known."""
     values: dict[Node, Any] = {root: output._data}
+    written: set[Node] = set()
     for node in order:
         if node.op is None:
             continue
         for parent, array in zip(node.parents, _known(node), strict=True):
             if parent is not None and array is not None:
-                values.setdefault(parent, array)
+                known = values.setdefault(parent, array)
+                if known is not array and isinstance(parent, Leaf) and not _same(np.asarray(known), np.asarray(array)):
+                    written.add(parent)  # between two ops, of which each saw another value
         saved = dict(zip(node.op.asks, node.saved or (), strict=False))
         if "out" in saved and not node.op.variadic:
             values.setdefault(node, saved["out"])
@@ -206,16 +237,17 @@ def _values(order: Sequence[Node], root: Node, output: Tensor) -> dict[Node, Any
             t = node.tensor()
             if node not in values and t is not None and t._node is node and _unwritten(t, order):
                 values[node] = t._data
-            if node in values:
-                values[node] = np.array(values[node])  # a leaf may be written in place later
+            if node in written:
+                values.pop(node, None)
     with np.errstate(all="ignore"):
         for node in order:
-            if node not in values and node.op is not None:
+            if node not in values and node.op is not None and not node.op.outside:
                 known = zip(node.parents, _known(node), strict=True)
                 arrays = [array if p is None else values.get(p) for p, array in known]
                 if all(array is not None for array in arrays):
                     values[node] = np.asarray(node.op.forward(*arrays))
-    return values
+    # A picture of now: leaves, and what looks at their memory, may be written in place later.
+    return {node: np.array(v) if node.op is None or node.op.view else v for node, v in values.items()}
 
 
 def _unwritten(t: Tensor, order: Sequence[Node]) -> bool:
@@ -246,10 +278,12 @@ class _Flows(Watcher):
         self.order.append(node)
 
     def after_rule(self, node: Node, dout: Any, grads: Sequence[Any], seconds: float) -> None:
-        self.along[node] = [
-            None if parent is None or g is None else g if g.shape == parent.shape else unbroadcast(g, parent.shape)
-            for parent, g in zip(node.parents, grads, strict=True)
-        ]
+        # Of a wrong rule the walk itself says what is wrong with it.
+        with suppress(AttributeError, TypeError, ValueError):
+            self.along[node] = [
+                None if parent is None or g is None else g if g.shape == parent.shape else unbroadcast(g, parent.shape)
+                for parent, g in zip(node.parents, grads, strict=True)
+            ]
 
 
 def _graph(order: Sequence[Node], values: dict[Node, Any], flows: _Flows, called: _Names, *, seeded: bool) -> Graph:
@@ -262,13 +296,13 @@ def _graph(order: Sequence[Node], values: dict[Node, Any], flows: _Flows, called
     def constant(array: Any, name: str | None) -> int:
         if isinstance(array, np.ndarray) and id(array) in constants:
             return constants[id(array)]
-        value = None if array is None else np.asarray(array)
+        value = None if array is None else np.array(array)
         constants[id(array)] = len(nodes)
         nodes.append(
             GraphNode(
                 len(nodes),
                 "constant",
-                called.constant(array) or name or "",
+                called.constant(array, name),
                 shape=None if value is None else value.shape,
                 dtype=None if value is None else value.dtype,
                 value=value,
