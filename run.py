@@ -8,6 +8,7 @@ python3 run.py book                every number of the book's chapters 4 and 5
 python3 run.py gradcheck FILE.py:NAME    a gradient, compared with numerical derivatives
 python3 run.py test -k sigmoid     the tests; what follows `test` goes to pytest
 python3 run.py lint                ruff check, ruff format --check, mypy
+python3 run.py docs                the documentation as a site, in build/site; every block of code on it is run
 python3 run.py --help              this text; `run.py train --help` is the command's own
 
 Nothing but Python 3.11 or newer is needed beforehand. The first start makes .venv beside this file and
@@ -43,8 +44,12 @@ EXTRAS = {
     "test": {"test"},
     # mypy also reads what the package imports for testing, so lint installs both.
     "lint": {"lint", "test"},
+    # The code on the pages of the site uses what the tests use.
+    "docs": {"docs", "test"},
 }
-JOBS = ["train", "book", "gradcheck", "test", "lint"]
+JOBS = ["train", "book", "gradcheck", "test", "lint", "docs"]
+ALONE = ["lint", "docs"]
+SITE = "build/site"
 NO_NETWORK = re.compile(
     "NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|name resolution|Name or service not known"
     "|getaddrinfo|[Nn]etwork is unreachable|[Cc]onnection (aborted|refused|reset)|timed out|dns error"
@@ -65,8 +70,8 @@ def main(args: list[str]) -> int:
     try:
         if job not in JOBS:
             raise SetupError(f"there is no job {job!r}; choose {', '.join(JOBS)}, or see run.py --help.")
-        if job == "lint" and rest:
-            raise SetupError(f"lint takes no arguments and got {' '.join(rest)}; leave them out.")
+        if job in ALONE and rest:
+            raise SetupError(f"{job} takes no arguments and got {' '.join(rest)}; leave them out.")
         set_up(EXTRAS.get(job, set()))
         return run(job, rest)
     except SetupError as error:
@@ -95,10 +100,26 @@ def run(job: str, rest: list[str]) -> int:
     if job == "lint":
         checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
         return max(abs(subprocess.call([python, "-m", *check], cwd=ROOT)) for check in checks)
+    if job == "docs":
+        return build_site(python)
     if job == "test":
         os.chdir(ROOT)
         return become([python, "-m", "pytest", *rest])
     return become([str(program("minigrad")), job, *rest])
+
+
+def build_site(python: str) -> int:
+    """Build the documentation anew, with warnings as errors, and say where it is."""
+    site = ROOT / SITE
+    # What an earlier build left would be found and read as if it were of this one.
+    shutil.rmtree(site, ignore_errors=True)
+    options = ["-b", "html", "-q", "-W", "-n", "--keep-going", "-E", "-j", "auto", "-d", f"{SITE}-state"]
+    status = abs(subprocess.call([python, "-m", "sphinx", *options, "docs", SITE], cwd=ROOT))
+    if status:
+        say("the site could not be built, for the reasons above; mend what they name and start again.")
+    else:
+        say(f"the site is {site / 'index.html'}; open that file in a browser, no server and no network needed.")
+    return status
 
 
 def become(command: list[str]) -> int:

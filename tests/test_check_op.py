@@ -9,6 +9,7 @@ import pytest
 from hypothesis.errors import InvalidArgument
 
 import minigrad as mg
+from minigrad.contract import Case
 from minigrad.errors import DTypeError, GradientError
 from minigrad.ops.elementwise import Multiply
 from minigrad.testing import check_op
@@ -138,3 +139,34 @@ def test_what_cannot_be_checked_is_an_error() -> None:
     assert check_op(Bare, np.array([1.0, 2.0]))
     with pytest.raises(DTypeError, match="an op: a class, an instance or a public function"):
         check_op(np.exp)
+
+
+def test_a_rule_that_multiplies_is_no_move() -> None:
+    class Scale(mg.Op):
+        """out = x * y"""
+
+        elementwise = moves = True
+
+        def forward(self, x: Any, y: Any) -> Any:
+            return x * y
+
+        def backward(self, dout: Any, x: Any, y: Any) -> Any:
+            return dout * y, dout * x
+
+    report = check_op(Scale)
+    assert report.verdict == "wrong"
+    assert "declares moves" in str(report)
+
+    class Back(mg.Op):
+        """out = x reversed"""
+
+        moves = True
+        cases = (Case((3,)), Case((2, 3)))
+
+        def forward(self, x: Any) -> Any:
+            return x[::-1].copy()
+
+        def backward(self, dout: Any) -> Any:
+            return 0.0 - np.negative(dout[::-1])  # right, and more than booleans could do
+
+    assert check_op(Back)

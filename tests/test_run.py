@@ -49,6 +49,7 @@ dependencies = ["numpy>=2.0"]
 [project.optional-dependencies]
 test = ["py_test"]
 lint = []
+docs = []
 """
 
 
@@ -196,17 +197,39 @@ def test_lint_runs_every_check_and_fails_with_any(machine: Machine, failing: str
     assert len(machine.jobs) == 3
 
 
-def test_lint_refuses_arguments(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    assert machine.start("lint", "--fix") == 1
-    assert "lint takes no arguments and got --fix" in capsys.readouterr().err
+@pytest.mark.parametrize("job", ["lint", "docs"])
+def test_a_job_without_arguments_refuses_them(machine: Machine, job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert machine.start(job, "--fix") == 1
+    assert f"{job} takes no arguments and got --fix" in capsys.readouterr().err
     assert machine.steps == []
+
+
+def test_docs_builds_the_site_anew_and_says_where_it_is(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    left = machine.root / "build" / "site" / "left over.html"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    assert machine.start("docs") == 0
+    assert "Py.Test==9.0" in machine.pins  # pages use what tests use
+    ((python, *command),) = machine.jobs
+    assert (python, command[:2], command[-2:]) == ("python", ["-m", "sphinx"], ["docs", "build/site"])
+    assert {"-W", "-n", "--keep-going", "-E"} <= set(command)
+    assert not left.exists()
+    *_, last = capsys.readouterr().err.splitlines()
+    assert f"the site is {machine.root / 'build' / 'site' / 'index.html'}; open" in last
+
+
+def test_docs_fails_where_sphinx_does(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    machine.status = {"sphinx": 1}
+    assert machine.start("docs") == 1
+    *_, last = capsys.readouterr().err.splitlines()
+    assert "could not be built" in last
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_names_every_job_and_does_nothing(machine: Machine, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert machine.start(flag) == 0
     text = capsys.readouterr().out
-    assert all(f"python3 run.py {job}" in text for job in ("train", "book", "test", "lint"))
+    assert all(f"python3 run.py {job}" in text for job in ("train", "book", "gradcheck", "test", "lint", "docs"))
     assert machine.steps == []
     assert machine.jobs == []
 
@@ -497,7 +520,7 @@ def test_pins_keep_markers_and_hashes() -> None:
 def test_constraints_pin_what_the_jobs_need_and_nothing_else() -> None:
     run = load()
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    everything = run.pinned(run.required({"test", "lint"}), constraints)
+    everything = run.pinned(run.required({"test", "lint", "docs"}), constraints)
     assert everything == constraints[constraints.index(everything[:20]) :]
     train = run.pinned(run.required(set()), constraints)
     assert "\nnumpy==" in train
@@ -506,7 +529,7 @@ def test_constraints_pin_what_the_jobs_need_and_nothing_else() -> None:
 
 def test_constraints_hold_names_versions_and_hashes_and_no_addresses() -> None:
     line = re.compile(
-        r"[a-z0-9-]+==[\w.]+( ; [\w ='<>.!]+)? \\"
+        r"[a-z0-9-]+==[\w.]+( ; [\w ='<>.!*]+)? \\"
         r"|    --hash=sha256:[0-9a-f]{64}( \\)?"
         r"|    # via( [\w. ():-]+)?|    #   [\w. ():-]+"
     )

@@ -158,9 +158,11 @@ class Scene(Shapes):
             x, y, angle = points[0]
             if edge_of_column > x + 8:  # to the edge of its column on its own ground
                 rise, whole = (edge_of_column - x) * math.tan(angle), way[0][2] - y
-                points.append(
-                    (edge_of_column, y + rise, angle) if abs(rise) < abs(whole) else (edge_of_column, way[0][2], 0.0)
-                )
+                if abs(rise) < abs(whole):  # and from there on no steeper than to its label
+                    on = math.atan((whole - rise) / max(way[0][0] - edge_of_column, 1.0))
+                    points.append((edge_of_column, y + rise, math.copysign(min(abs(on), abs(angle)), angle)))
+                else:
+                    points.append((edge_of_column, way[0][2], 0.0))
             for left, right, y in way:
                 points += [(left, y, 0.0), (right, y, 0.0)]
             points.append(self.ends[k])

@@ -166,48 +166,41 @@ class Shapes:
             self.at.update((i, len(self.shapes) - 1) for i in fold.members)
         self.folded = set(self.at)
         incoming: list[list[Edge]] = [[] for _ in graph.nodes]
-        outgoing: list[list[Edge]] = [[] for _ in graph.nodes]
+        self.outgoing: list[list[Edge]] = [[] for _ in graph.nodes]
         for edge in graph.edges:
             if _neutral(graph, edge):
                 self.left_out.add((edge.target, edge.argument))
             else:
                 incoming[edge.target].append(edge)
-                outgoing[edge.source].append(edge)
+                self.outgoing[edge.source].append(edge)
+        # How far each node is from the beginning and from the end.
         early, late = [0] * len(graph.nodes), [0] * len(graph.nodes)
         for node in graph.nodes:
             early[node.number] = 1 + max((early[i] for i in node.inputs), default=0)
         for node in reversed(graph.nodes):
-            late[node.number] = 1 + max((late[edge.target] for edge in outgoing[node.number]), default=0)
+            late[node.number] = 1 + max((late[edge.target] for edge in self.outgoing[node.number]), default=0)
         for node in graph.nodes:
             if node.number not in self.at and (node.kind == "op" or node.number in pinned):
-                self.at[node.number] = self._add(node, incoming[node.number], outgoing[node.number])
-        copies: dict[tuple[int, int], int] = {}  # a leaf's shape, for the shape that uses it
+                self.at[node.number] = self._add(node, len(incoming[node.number]))
+        copies: dict[tuple[int, int], int] = {}  # the shape of a leaf for the shape that uses it
         for node in graph.nodes:
-            if node.number in self.at and graph.nodes[node.number].kind != "op":
+            if node.kind != "op" and node.number not in self.folded:
                 continue
-            bundles: dict[int, list[Edge]] = {}
+            end = self.at[node.number]
             for edge in _from_the_top(graph, node, incoming[node.number]):
-                source = graph.nodes[edge.source]
-                end = self.at[node.number]
-                if edge.source in self.at:
-                    start = self.at[edge.source]
-                elif (edge.source, end) in copies:
-                    start = copies[edge.source, end]
-                else:
-                    uses = [e.target for e in outgoing[edge.source]]
-                    start = self._add(source, (), outgoing[edge.source])
+                start = self.at.get(edge.source, copies.get((edge.source, end)))
+                if start is None:
+                    source, uses = graph.nodes[edge.source], [e.target for e in self.outgoing[edge.source]]
+                    start = copies[edge.source, end] = self._add(source)
                     apart = max(max(d[i] for i in uses) - min(d[i] for i in uses) for d in (early, late))
                     if source.kind == "leaf" and apart <= _FAR:
                         self.at[edge.source] = start
-                    copies[edge.source, end] = start
                 if start != end:
-                    bundles.setdefault(start, []).append(edge)
-            for start, edges in bundles.items():
-                self._connect(start, self.at[node.number], edges)
+                    self._connect(start, end, edge)
         self._merge()
         last = graph.nodes[graph.output]
         if last.number not in self.at:  # a leaf alone
-            self.at[last.number] = self._add(last, (), ())
+            self.at[last.number] = self._add(last)
         self.shapes.append(Shape("end", shorten(last.label, 24)))
         self._arrow(self.at[last.number], len(self.shapes) - 1, (), last.value, last.gradient, "", 3)
         self._grow()
@@ -228,48 +221,52 @@ class Shapes:
                 shape.down = max(shape.down, sum(rooms[main + 1 :]) * 2 + rooms[main] + 6)
                 shape.arguments = max(width(arrow.argument, 11) for arrow in arrows)
 
-    def _add(self, node: GraphNode, ins: Sequence[Edge], outs: Sequence[Edge]) -> int:
-        total = Lines()
-        flows = set()
-        for edge in outs:
-            if edge.gradient is not None:  # into a folded box goes one arrow, with the sum of its edges on it
-                flows.add(
-                    ("fold", self.at[edge.target]) if edge.target in self.folded else (edge.argument, edge.target)
-                )
-        if self.gradients and len(flows) > 1:
-            total = lines(node.gradient)
-            total = Lines(tuple(f"Σ {line}" if not k else line for k, line in enumerate(total.lines)), total.bad)
+    def _add(self, node: GraphNode, inputs: int = 0) -> int:
+        """The number of a new shape for node, which takes so many inputs."""
+        total = self._total(node)
         if node.kind != "op":
             text = shorten(node.name, 24)
             if not text:
                 value = lines(node.value)
-                text = value.lines[0] if len(value.lines) == 1 else "constant" if node.kind == "constant" else "leaf"
+                text = value.lines[0] if len(value.lines) == 1 else node.kind
             shape = Shape("leaf", text, node=node, total=total)
         else:
             parameters = ", ".join(f"{key}={value!r}" for key, value in node.parameters.items())
             below = shorten(parameters, 24) if len(parameters) <= 60 else ""
-            symbol = shorten(node.symbol or node.name, 28).replace("-", "−" if len(node.symbol) == 1 else "-")
-            shape = Shape("circle", symbol, below, node=node, total=total)
-            if width(symbol, 16) > 2 * RADIUS - 3 or len(ins) > 3:
+            symbol = shorten(node.symbol or node.name, 28)
+            shape = Shape("circle", "−" if symbol == "-" else symbol, below, node=node, total=total)
+            if width(symbol, 16) > 2 * RADIUS - 3 or inputs > 3:
                 shape.kind, shape.up, shape.down = "box", 16.0, 16.0
         self.shapes.append(shape)
         return len(self.shapes) - 1
 
-    def _connect(self, start: int, end: int, edges: Sequence[Edge]) -> None:
-        """Arrows for edges that begin and end at the same two shapes: one each, or one for all of a great many."""
-        for edge in edges:
-            source, target = self.graph.nodes[edge.source], self.graph.nodes[edge.target]
-            named = self.shapes[end].fold is None and target.name not in _COMMUTATIVE
-            if named and not (target.op is not None and target.op.variadic):
-                drawn = [other for other in target.arguments if (target.number, other) not in self.left_out]
-                named = len(drawn) > 1
-            else:
-                drawn, named = [], False
-            weight = 3 if self.shapes[start].kind != "leaf" else source.kind == "leaf"
-            if not weight or (weight == 1 and named):  # data come before what they are multiplied by
-                weight = 2 if named and edge.argument == drawn[0] and source.shape else weight
-            argument = shorten(edge.argument, 12) if named else ""
-            self._arrow(start, end, (edge,), source.value, edge.gradient, argument, int(weight))
+    def _total(self, node: GraphNode) -> Lines:
+        """The gradient of a node to which several arrows bring one."""
+        flows: set[tuple[Any, ...]] = set()
+        for edge in self.outgoing[node.number]:
+            if edge.gradient is not None:  # into a folded box goes one arrow, with the sum of its edges on it
+                folded = edge.target in self.folded
+                flows.add((self.at[edge.target],) if folded else (edge.target, edge.argument))
+        if not self.gradients or len(flows) < 2:
+            return Lines()
+        total = lines(node.gradient)
+        return Lines((f"Σ {total.lines[0]}", *total.lines[1:]), total.bad)
+
+    def _connect(self, start: int, end: int, edge: Edge) -> None:
+        """An arrow for an edge: how firm it is, and whether its argument is named."""
+        source, target = self.graph.nodes[edge.source], self.graph.nodes[edge.target]
+        arguments: list[str] = []
+        if self.shapes[end].fold is None and not (target.op is not None and target.op.variadic):
+            arguments = [x for x in target.arguments if (target.number, x) not in self.left_out]
+        named = len(arguments) > 1 and target.name not in _COMMUTATIVE
+        if self.shapes[start].kind != "leaf":
+            weight = 3
+        elif named and edge.argument == arguments[0] and source.shape:
+            weight = 2  # data come before what they are multiplied by
+        else:
+            weight = 1 if source.kind == "leaf" else 0
+        argument = shorten(edge.argument, 12) if named else ""
+        self._arrow(start, end, (edge,), source.value, edge.gradient, argument, weight)
 
     def _arrow(
         self, start: int, end: int, edges: tuple[Edge, ...], value: Any, gradient: Any, argument: str, weight: int

@@ -46,8 +46,8 @@ def check_op(
         what the op declares: cases, elementwise, signature, domain.
     order: of the derivatives. examples: how many calls are drawn, the same in every run. seed: of cotangents.
     Checked are: the value, where the op declares a reference or stands for a NumPy function; backward against
-    numerical derivatives, and its own derivative; what it keeps against the method that it stands for; that float16,
-    float32 and float64 stay what they are, forward and backward, in every memory layout; that inputs and dout stay
+    numerical derivatives, and its own derivative; what it keeps against the method that it stands for; that a rule
+    which is declared to move entries does no more; that float16, float32 and float64 stay what they are, forward and backward, in every memory layout; that inputs and dout stay
     untouched; that gradients have the shapes of their inputs and memory of their own.
     The report shows the smallest call for which something is wrong. Raises InvalidArgument for an op that declares
     nothing to draw from, DTypeError for what is no op, ImportError without hypothesis: pip install hypothesis.
@@ -146,6 +146,7 @@ def _stages(order: int, seed: int) -> dict[str, Stage]:
     stages: dict[str, Stage] = {"value": lambda call, layout: _value(call)}
     stages.update({f"order {n}": gradient(n) for n in range(1, order + 1)})
     stages["kept"] = lambda call, layout: _kept(call)
+    stages["moves"] = lambda call, layout: _moves(call, seed)
     stages.update({dtype: treatment(dtype) for dtype in ("float16", "float32", "float64")})
     return {name: told(stage) for name, stage in stages.items()}
 
@@ -217,16 +218,41 @@ def _kept(call: Call) -> Iterator[Finding]:
     op = _of(call)
     if op.keeps is None:
         return
-    node: Any = call(*_leaves(call.arrays))._node
-    while node is not None and node.op is not None and node.op.name != op.name:
-        node = next((p for p in node.parents if p is not None), None)
-    if node is None or node.op is None:
+    node = _node(call)
+    if node is None:
         return
     kept = node.saved[node.op.asks.index(op.keeps)]
     again = getattr(node.op, op.keeps)(*node.inputs)
     right = np.shape(kept) == np.shape(again) and np.allclose(kept, again, rtol=1e-14, atol=1e-15, equal_nan=True)
     reason = "" if right else f"what forward_and_keep keeps is not what {op.keeps} gives"
     yield Finding("ok" if right else "wrong", f"what it keeps ({op.keeps})", reason=reason)
+
+
+def _node(call: Call) -> Any:
+    """The op's own node in the graph of a call; None where there is none."""
+    name = _of(call).name
+    node: Any = call(*_leaves(call.arrays))._node
+    while node is not None and node.op is not None and node.op.name != name:
+        node = next((p for p in node.parents if p is not None), None)
+    return None if node is None or node.op is None else node
+
+
+def _moves(call: Call, seed: int) -> Iterator[Finding]:
+    """A rule that only moves entries gives no more than it gets, nothing negative, and the same entries at any size."""
+    node = _node(call) if _of(call).moves else None
+    if node is None:
+        return
+    rng = np.random.default_rng(seed)
+    dout = rng.uniform(1, 2, node.shape) * (rng.random(node.shape) < 0.7)
+    grads = node.op.backward(dout, *node.saved)
+    entries = node.op.carry(dout != 0, dout, node.saved, node.parents)
+    for g, reached in zip(grads if isinstance(grads, tuple) else (grads,), entries, strict=True):
+        if g is None:
+            continue
+        if not (np.all(g >= 0) and np.all(g <= dout.sum() * (1 + 1e-12)) and np.array_equal(g != 0, reached)):
+            yield Finding("wrong", "moves", reason="the rule multiplies entries of dout, and the op declares moves")
+            return
+    yield Finding("ok", "moves")
 
 
 def _treatment(call: Call, dtype: str, layout: Callable[[Array], Array]) -> Iterator[Finding]:

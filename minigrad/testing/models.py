@@ -28,7 +28,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class ParameterRow:
-    """What was found about one parameter: the worst verdict, the largest relative difference, where, and kinks."""
+    """What was found about one parameter: the worst verdict, the largest relative difference, where, and kinks.
+
+    >>> ParameterRow("W1", (3, 2), 0.5, "ok", 1e-9, "direction 0", 0, 11).verdict
+    'ok'
+    """
 
     name: str
     shape: tuple[int, ...]

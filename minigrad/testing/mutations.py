@@ -178,6 +178,9 @@ class Mutant:
 
     outcome: "caught"; "passed"; "unseen", where it makes no difference with these numbers, and so passed; or "none",
         where the op has nothing in which to make it.
+
+    >>> Mutant("stale", "passed")
+    Mutant(mistake='stale', outcome='passed')
     """
 
     mistake: str
