@@ -47,8 +47,9 @@ def check_op(
     order: of the derivatives. examples: how many calls are drawn, the same in every run. seed: of cotangents.
     Checked are: the value, where the op declares a reference or stands for a NumPy function; backward against
     numerical derivatives, and its own derivative; what it keeps against the method that it stands for; that a rule
-    which is declared to move entries does no more; that float16, float32 and float64 stay what they are, forward and backward, in every memory layout; that inputs and dout stay
-    untouched; that gradients have the shapes of their inputs and memory of their own.
+    which is declared to move entries does no more; that float16, float32 and float64 stay what they are, forward and
+    backward, in every memory layout; that inputs and dout stay untouched; that gradients have the shapes of their
+    inputs and memory of their own.
     The report shows the smallest call for which something is wrong. Raises InvalidArgument for an op that declares
     nothing to draw from, DTypeError for what is no op, ImportError without hypothesis: pip install hypothesis.
 
