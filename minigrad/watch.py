@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from os.path import dirname, sep
+from os.path import basename, dirname, sep
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -94,6 +94,11 @@ class Line(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.file}:{self.number}, in {self.function}"
+
+    @property
+    def short(self) -> str:
+        """The line without its folders, for pictures that others will see."""
+        return f"{basename(self.file)}:{self.number}, in {self.function}"
 
 
 class Call(NamedTuple):

@@ -6,9 +6,9 @@
 >>> print(mg.graph.trace(y))
 0  x         = 5          gradient 0.0066481
 1  negative  = -5         gradient -0.0066481  of 0
-2  exp       = 0.0067379  gradient -0.98665    of 1
+2  exp       = 0.0067379  gradient -0.98666    of 1
 3  constant  = 1
-4  add       = 1.0067     gradient -0.98665    of 3, 2
+4  add       = 1.0067     gradient -0.98666    of 3, 2
 5  constant  = 1
 6  divide    = 0.99331    gradient 1           of 5, 4
 """

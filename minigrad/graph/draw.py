@@ -69,7 +69,7 @@ def _texts(graph: Graph) -> tuple[str, str]:
     if n > 60:
         counts = f"{sum(node.kind == 'op' for node in graph.nodes)} ops, from left to right"
         return name, f"{counts}; the result is {'unknown' if last.value is None else summary(last.value)}"
-    return name, "; ".join(" ".join(line.split()) for line in to_text(graph).splitlines())
+    return name, "; ".join(" ".join(line.split()) for line in to_text(graph, lines=False).splitlines())
 
 
 FORMS["picture"] = draw

@@ -22,8 +22,8 @@ def title(node: GraphNode) -> str:
     return f"{node.label} = {name}" if node.label else name
 
 
-def to_text(graph: Graph) -> str:
-    """One node a line: number, what it is, value, gradient, inputs, and the user's line."""
+def to_text(graph: Graph, *, lines: bool = True) -> str:
+    """One node a line: number, what it is, value, gradient, inputs, and, with lines, the user's line."""
     rows = []
     for node in graph.nodes:
         rows.append(
@@ -33,7 +33,7 @@ def to_text(graph: Graph) -> str:
                 "= ?" if node.value is None else f"= {summary(node.value)}",
                 "" if node.gradient is None else f"gradient {summary(node.gradient)}",
                 f"of {', '.join(map(str, node.inputs))}" if node.inputs else "",
-                "" if node.line is None else str(node.line),
+                str(node.line) if lines and node.line is not None else "",
             ]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -251,7 +251,7 @@ class Scene(Shapes):
         parts = []
         if shape.node is not None:
             node = shape.node
-            told = title(node) + ("" if node.line is None else f", {node.line}")
+            told = title(node) + ("" if node.line is None else f", {node.line.short}")
             parts.append(element("title", escape(told)))
         members = shape.fold.members if shape.fold else () if shape.node is None else (shape.node.number,)
         data = {"data_node": ranges(members)} if members else {}

@@ -271,19 +271,23 @@ class _Flows(Watcher):
                 found, _ = walk([root], [np.ones(output.shape, output.dtype)], retain_graph=True)
         finally:
             watchers.reset(before)
-        self.totals.update(found)
+        self.totals.update((node, np.asarray(g)) for node, g in found.items())
 
     def before_rule(self, node: Node, dout: Any) -> None:
-        self.totals[node] = dout
+        self.totals[node] = np.asarray(dout)
         self.order.append(node)
 
     def after_rule(self, node: Node, dout: Any, grads: Sequence[Any], seconds: float) -> None:
         # Of a wrong rule the walk itself says what is wrong with it.
         with suppress(AttributeError, TypeError, ValueError):
             self.along[node] = [
-                None if parent is None or g is None else g if g.shape == parent.shape else unbroadcast(g, parent.shape)
+                None if parent is None or g is None else np.asarray(_fitted(g, parent.shape))
                 for parent, g in zip(node.parents, grads, strict=True)
             ]
+
+
+def _fitted(g: Any, shape: tuple[int, ...]) -> Any:
+    return g if g.shape == shape else unbroadcast(g, shape)
 
 
 def _graph(order: Sequence[Node], values: dict[Node, Any], flows: _Flows, called: _Names, *, seeded: bool) -> Graph:
