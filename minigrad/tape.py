@@ -22,7 +22,7 @@ import numpy as np
 from minigrad.errors import GradientError, GraphError, InPlaceError, MinigradError, describe
 from minigrad.selection import choose, of_chosen, selects
 from minigrad.sums import unbroadcast
-from minigrad.watch import Call, now, watched, watchers
+from minigrad.watch import Call, here, now
 
 __all__ = [
     "FOREIGN",
@@ -189,7 +189,7 @@ def walk(
     try:
         # What is not selected matters only where something is not finite: a look at the gradients costs next to
         # nothing, and to carry booleans up a chain of 10 products of 1000 values would take twice as long.
-        if not create_graph and not (watched and watchers.get()):
+        if not create_graph and not here():
             with np.errstate(all="ignore"):
                 found, owned = _visit(order, roots, douts, wanted, useful, None, create_graph, False)
                 if all(np.isfinite(np.add.reduce(g, None)) for g in found.values()):
@@ -230,7 +230,9 @@ def _visit(
     for root, dout in zip(roots, douts, strict=True):
         pending[root] = pending[root] + dout if root in pending else dout
     owned: set[Node] = set()
-    looking_on = watchers.get() if watched else ()
+    looking_on = here()
+    for watcher in looking_on:
+        watcher.begins(roots)
     take = pending.pop
     last_write = Version.latest
 
@@ -247,6 +249,8 @@ def _visit(
         if op is None:
             if wanted is None:
                 found[node] = dout
+            for watcher in looking_on:
+                watcher.at_leaf(node, dout)
             continue
         parents, saved = node.parents, node.saved
         if node.birth < last_write and node.guards is not None and (create_graph or not op.spares):
@@ -259,14 +263,14 @@ def _visit(
             parents = kept
         if create_graph:
             saved = op.wire(node, saved)
-        if looking_on:
-            for watcher in looking_on:
-                watcher.before_rule(node, dout)
-            began = now()
+        for watcher in looking_on:
+            watcher.before_rule(node, dout)
         reached = None
         try:
             if chosen is not None and (op.selects or node in chosen):
                 reached = op.carry(chosen.pop(node, None), dout, saved, parents)
+            if looking_on:
+                began = now()
             n = len(saved)
             if reached is not None:
                 grads = of_chosen(op.backward, reached, dout, saved, create_graph)
@@ -289,8 +293,10 @@ def _visit(
             grads = (grads,)
         if len(grads) != len(parents):
             raise _wrong_count(op, grads, len(parents))
-        for watcher in looking_on:
-            watcher.after_rule(node, dout, grads, now() - began)
+        if looking_on:
+            ended = now()
+            for watcher in looking_on:
+                watcher.after_rule(node, dout, grads, began, ended)
         if release:
             node.saved = None
             node.parents = ()

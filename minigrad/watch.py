@@ -20,6 +20,7 @@ __all__ = [
     "Call",
     "Line",
     "Watcher",
+    "here",
     "modules",
     "now",
     "tell",
@@ -43,22 +44,28 @@ now = perf_counter
 class Watcher:
     """Somebody who looks on; each method does nothing here, and is called in the watched context."""
 
-    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, seconds: float) -> None:
+    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, began: float, ended: float) -> None:
         """After forward: args as the user gave them, their arrays, the result t (a Tensor), and forward's time.
 
-        t._node is the new node, None where nothing was recorded.
+        t._node is the new node, None where nothing was recorded. began, ended: seconds on the clock of `now`.
         """
+
+    def begins(self, roots: Sequence[Any]) -> None:
+        """Before a walk from these nodes."""
 
     def before_rule(self, node: Any, dout: Any) -> None:
         """Before a walk runs the rule of node on dout."""
 
-    def after_rule(self, node: Any, dout: Any, grads: Sequence[Any], seconds: float) -> None:
+    def after_rule(self, node: Any, dout: Any, grads: Sequence[Any], began: float, ended: float) -> None:
         """After it: the gradients as the rule gave them, one an argument, not yet summed to the argument's shape."""
+
+    def at_leaf(self, node: Any, g: Any) -> None:
+        """When all that flows back to a leaf has been added up to g."""
 
 
 @contextmanager
 def watching(watcher: Watcher) -> Iterator[None]:
-    """Within, watcher is told what happens in this context."""
+    """Within, watcher is told what happens in this context, and in tasks that are begun within."""
     watchers.set((*watchers.get(), watcher))
     watched.append(watcher)
     try:
@@ -68,11 +75,16 @@ def watching(watcher: Watcher) -> Iterator[None]:
         watchers.set(tuple(other for other in watchers.get() if other is not watcher))
 
 
+def here() -> tuple[Watcher, ...]:
+    """Who watches this context. A task that was begun within `watching` may outlive it, and is then watched no more."""
+    return tuple(watcher for watcher in watchers.get() if watcher in watched) if watched else ()
+
+
 def tell(op: Any, began: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any) -> None:
     """What a call of an op says when it ends and somebody, somewhere, watches. began: `now()` before forward."""
-    seconds = now() - began
-    for watcher in watchers.get():
-        watcher.called(op, args, arrays, t, seconds)
+    ended = now()
+    for watcher in here():
+        watcher.called(op, args, arrays, t, began, ended)
 
 
 @contextmanager

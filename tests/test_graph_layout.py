@@ -16,7 +16,7 @@ import minigrad as mg
 from minigrad import graph, nn
 from minigrad.graph.layout import Box, Link, Placed, place
 from minigrad.graph.scene import Scene
-from minigrad.graph.trace import as_graph
+from minigrad.graph.tracing import as_graph
 from minigrad.op import registry
 from minigrad.testing.calls import calls
 

@@ -20,8 +20,8 @@ class Seen(Watcher):
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
 
-    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, seconds: float) -> None:
-        assert seconds >= 0
+    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, began: float, ended: float) -> None:
+        assert ended >= began
         assert len(args) == len(arrays)
         assert all(isinstance(a, (np.ndarray, float, int)) for a in arrays)
         self.events.append((op.name, t.requires_grad, len(modules.get())))
@@ -29,8 +29,8 @@ class Seen(Watcher):
     def before_rule(self, node: Any, dout: Any) -> None:
         self.events.append(("before", node.op.name))
 
-    def after_rule(self, node: Any, dout: Any, grads: Sequence[Any], seconds: float) -> None:
-        assert seconds >= 0
+    def after_rule(self, node: Any, dout: Any, grads: Sequence[Any], began: float, ended: float) -> None:
+        assert ended >= began
         self.events.append(("after", node.op.name, len(grads)))
 
 

@@ -119,7 +119,7 @@ class _Detector(Watcher):
 
     # Forward
 
-    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, seconds: float) -> None:
+    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, began: float, ended: float) -> None:
         line, node = user_line(), t._node
         if self.inputs:
             self.look_at_inputs(op, args, arrays, line)
@@ -183,7 +183,7 @@ class _Detector(Watcher):
                 report_on(step, None, ~np.isfinite(dout), ("the sum of dout", dout), {}, known[0], "backward", fix)
             )
 
-    def after_rule(self, node: Node, dout: Any, grads: Sequence[Any], seconds: float) -> None:
+    def after_rule(self, node: Node, dout: Any, grads: Sequence[Any], began: float, ended: float) -> None:
         chain, _ = self.reached.pop(node.birth, ((), True))
         operands: dict[str, Any] = {}
         for i, (parent, g) in enumerate(zip(node.parents, grads, strict=True)):

@@ -56,7 +56,7 @@ class _Sealed(tuple[Any, ...]):
 
 
 class _Guard(Watcher):
-    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, seconds: float) -> None:
+    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, began: float, ended: float) -> None:
         node = t._node
         if node is None or type(node.saved) is not tuple:
             return

@@ -9,7 +9,7 @@ import numpy as np
 from minigrad.debug.report import CHAIN, NonfiniteReport, Step, all_finite, blamed, fresh, report_on, values_at
 from minigrad.errors import DTypeError, GraphError
 from minigrad.graph.data import Graph, GraphNode
-from minigrad.graph.trace import as_graph
+from minigrad.graph.tracing import as_graph
 from minigrad.tensor import Tensor
 
 __all__ = ["trace_nonfinite"]

@@ -99,9 +99,9 @@ class Profile(Watcher):
 
     # While it runs
 
-    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, seconds: float) -> None:
+    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, began: float, ended: float) -> None:
         shapes = (*(np.shape(a) for a in arrays), t._data.shape)
-        row = self._note(op, "forward", seconds, shapes)
+        row = self._note(op, "forward", began, ended, shapes)
         row.calls += 1
         out = t._data
         if out.base is None or not any(isinstance(a, np.ndarray) and np.may_share_memory(out, a) for a in arrays):
@@ -109,13 +109,12 @@ class Profile(Watcher):
         if t._node is not None:
             row.saved += sum(map(self._keep, (*(t._node.saved or ()), *(getattr(t._node, "inputs", None) or ()))))
 
-    def after_rule(self, node: Node, dout: Any, grads: Sequence[Any], seconds: float) -> None:
-        self._note(node.op, "backward", seconds, (node.shape,)).rules += 1
+    def after_rule(self, node: Node, dout: Any, grads: Sequence[Any], began: float, ended: float) -> None:
+        self._note(node.op, "backward", began, ended, (node.shape,)).rules += 1
 
-    def _note(self, op: Op, direction: str, seconds: float, shapes: tuple[tuple[int, ...], ...]) -> Row:
+    def _note(self, op: Op, direction: str, start: float, end: float, shapes: tuple[tuple[int, ...], ...]) -> Row:
         """Writes an event down, and its own seconds into its row."""
-        end, thread = now(), threading.get_ident()
-        start = end - seconds
+        thread, seconds = threading.get_ident(), end - start
         done = self._done.setdefault(thread, [])
         own = seconds
         while done and done[-1][0] >= start:

@@ -13,12 +13,12 @@
 6  divide    = 0.99331    gradient 1           of 5, 4
 """
 
+from minigrad.graph.comparing import diff
 from minigrad.graph.data import Edge, Graph, GraphNode
-from minigrad.graph.diff import diff
-from minigrad.graph.draw import draw
+from minigrad.graph.drawing import draw
 from minigrad.graph.explain import explain
 from minigrad.graph.html import show, to_html
 from minigrad.graph.picture import Picture
-from minigrad.graph.trace import record, trace
+from minigrad.graph.tracing import record, trace
 
 __all__ = ["Edge", "Graph", "GraphNode", "Picture", "diff", "draw", "explain", "record", "show", "to_html", "trace"]

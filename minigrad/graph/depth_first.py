@@ -93,7 +93,7 @@ def example(x: float = 1.0) -> Graph:
     (2.0, 7.43656365691809)
     """
     from minigrad import ops
-    from minigrad.graph.trace import trace
+    from minigrad.graph.tracing import trace
     from minigrad.tensor import Tensor
 
     a = ops.multiply(leaf := Tensor(x, requires_grad=True, name="x"), leaf)

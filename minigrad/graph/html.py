@@ -24,11 +24,11 @@ import numpy as np
 
 from minigrad.errors import ArgumentError, DTypeError, GraphError, describe
 from minigrad.graph.data import Graph, GraphNode, number
-from minigrad.graph.draw import draw
+from minigrad.graph.drawing import draw
 from minigrad.graph.prose import plain
 from minigrad.graph.steps import Narrator, Step, language
 from minigrad.graph.svg import clean, escape, ranges
-from minigrad.graph.trace import as_graph
+from minigrad.graph.tracing import as_graph
 from minigrad.io.atomic import replacing
 from minigrad.tape import ancestors
 from minigrad.tensor import Tensor

@@ -1,4 +1,4 @@
-"""draw: a graph as the book draws it, values above the arrows and gradients below."""
+"""A graph as the book draws it, values above the arrows and gradients below."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from minigrad.graph.picture import Picture
 from minigrad.graph.scene import MARGIN, Scene
 from minigrad.graph.shapes import SMALL_LINE
 from minigrad.graph.svg import document, element, escape, width
-from minigrad.graph.trace import as_graph
+from minigrad.graph.tracing import as_graph
 
 __all__ = ["draw"]
 

@@ -26,7 +26,7 @@ class _Recorder(Watcher):
         # The array and its copy, by the array's id; both live no longer than somebody else needs them.
         self.copies: dict[int, tuple[weakref.ref[Any], weakref.ref[Any]]] = {}
 
-    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, seconds: float) -> None:
+    def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, began: float, ended: float) -> None:
         node = t._node
         if node is None or isinstance(node, Leaf):
             return
@@ -277,7 +277,7 @@ class _Flows(Watcher):
         self.totals[node] = np.asarray(dout)
         self.order.append(node)
 
-    def after_rule(self, node: Node, dout: Any, grads: Sequence[Any], seconds: float) -> None:
+    def after_rule(self, node: Node, dout: Any, grads: Sequence[Any], began: float, ended: float) -> None:
         # Of a wrong rule the walk itself says what is wrong with it.
         with suppress(AttributeError, TypeError, ValueError):
             self.along[node] = [

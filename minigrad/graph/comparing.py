@@ -1,4 +1,4 @@
-"""diff: a fused op and the graph that it stands for, one above the other, and whether they agree where they meet."""
+"""A fused op and the graph that it stands for, one above the other, and whether they agree where they meet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from minigrad.graph.export import title
 from minigrad.graph.picture import Picture
 from minigrad.graph.scene import MARGIN, Scene
 from minigrad.graph.svg import document, element, escape, shorten, width
-from minigrad.graph.trace import as_graph
+from minigrad.graph.tracing import as_graph
 
 __all__ = ["diff"]
 
