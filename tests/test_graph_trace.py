@@ -439,3 +439,21 @@ def test_a_long_chain_needs_no_recursion() -> None:
         assert len(graph.to_text().splitlines()) == 40_001
     finally:
         sys.setrecursionlimit(limit)
+
+
+def test_a_parameter_of_the_default_value_is_not_shown() -> None:
+    x = leaf([[1.0, 2.0]])
+    node = trace(mg.softmax_cross_entropy(x, [0], label_smoothing=0.0)).nodes[-1]
+    assert node.parameters.keys() <= {"axis"}
+
+
+def test_edges_by_node() -> None:
+    x = leaf(3.0)
+    graph = trace(x * x + 1)
+    assert [[edge.target for edge in edges] for edges in graph.outgoing] == [[1, 1], [3], [3], []]
+    assert [[edge.source for edge in edges] for edges in graph.incoming] == [[], [0, 0], [], [1, 2]]
+
+
+def test_gradients_that_are_no_tuple_are_refused() -> None:
+    with pytest.raises(mg.DTypeError, match=r"Slip.gradients"):
+        type("Slip", (mg.Op,), {"gradients": "dout * y", "forward": lambda self, x: x, "backward": lambda self, d: d})

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigrad.op import Op
 from minigrad.watch import Line
 
-__all__ = ["FORMS", "Edge", "Graph", "GraphNode", "number", "numbers", "summary"]
+__all__ = ["FORMS", "Edge", "Graph", "GraphNode", "Statistics", "number", "numbers", "statistics", "summary"]
 
 Array = np.ndarray[Any, Any]
 
@@ -47,7 +48,7 @@ class GraphNode:
     name: str = ""
     symbol: str = ""
     label: str = ""
-    parameters: dict[str, Any] = None  # type: ignore[assignment]  # made {} below
+    parameters: dict[str, Any] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
     dtype: np.dtype[Any] | None = None
     inputs: tuple[int, ...] = ()
@@ -58,10 +59,6 @@ class GraphNode:
     line: Line | None = None
     modules: tuple[str, ...] = ()
     op: Op | None = None
-
-    def __post_init__(self) -> None:
-        if self.parameters is None:
-            object.__setattr__(self, "parameters", {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +102,22 @@ class Graph:
     output: int
     seeded: bool = False
     order: tuple[int, ...] = ()
+
+    @cached_property
+    def incoming(self) -> list[list[Edge]]:
+        """The edges into each node, by its number, in the order of its arguments."""
+        found: list[list[Edge]] = [[] for _ in self.nodes]
+        for edge in self.edges:
+            found[edge.target].append(edge)
+        return found
+
+    @cached_property
+    def outgoing(self) -> list[list[Edge]]:
+        """The edges out of each node, by its number."""
+        found: list[list[Edge]] = [[] for _ in self.nodes]
+        for edge in self.edges:
+            found[edge.source].append(edge)
+        return found
 
     def to_json(self, limit: int = 100) -> str:
         """The graph as a JSON text. limit: larger arrays are given by their least, mean and largest value.
@@ -164,6 +177,35 @@ def numbers(array: Any, digits: int = 5) -> str:
     return f"[{', '.join(numbers(part, digits) for part in array)}]"
 
 
+class Statistics(NamedTuple):
+    """The least, mean and largest of the finite values, None where there are none, and how many are nan, inf, -inf."""
+
+    least: Any
+    mean: float | None
+    largest: Any
+    bad: dict[str, int]
+
+
+def statistics(array: Any) -> Statistics:
+    """What an array is like.
+
+    >>> statistics(np.array([1.0, 2.0, np.inf]))
+    Statistics(least=1.0, mean=1.5, largest=2.0, bad={'inf': 1})
+    """
+    array = np.asarray(array)
+    is_finite = np.isfinite(array)
+    bad = {}
+    if not is_finite.all():
+        counts = {"nan": np.isnan(array).sum(), "inf": np.isposinf(array).sum(), "-inf": np.isneginf(array).sum()}
+        bad = {word: int(n) for word, n in counts.items() if n}
+        array = array[is_finite]
+    if not array.size:
+        return Statistics(None, None, None, bad)
+    with np.errstate(all="ignore"):
+        mean = float((array / np.float64(array.size)).sum())  # the sum of large values could overflow
+    return Statistics(array.min().item(), mean, array.max().item(), bad)
+
+
 def summary(array: Any, most: int = 6) -> str:
     """An array in few words: in full up to `most` values, else by shape, least, mean and largest value.
 
@@ -175,13 +217,9 @@ def summary(array: Any, most: int = 6) -> str:
         return f"{array.shape} empty"
     if array.size <= most:
         return numbers(array)
-    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
-    if bad:
-        counts = [(np.isnan(array), "nan"), (np.isposinf(array), "inf"), (np.isneginf(array), "-inf")]
-        found = ", ".join(f"{np.count_nonzero(where)} {word}" for where, word in counts if where.any())
-        finite = array[np.isfinite(array)]
-        rest = f", others {number(finite.min())} to {number(finite.max())}" if finite.size else ""
-        return f"{array.shape} {found}{rest}"
-    with np.errstate(all="ignore"):
-        mean = (array / np.float64(array.size)).sum()  # the sum of large values could overflow
-    return f"{array.shape} min {number(array.min())}, mean {number(mean)}, max {number(array.max())}"
+    found = statistics(array)
+    if found.bad:
+        counts = ", ".join(f"{n} {word}" for word, n in found.bad.items())
+        rest = "" if found.least is None else f", others {number(found.least)} to {number(found.largest)}"
+        return f"{array.shape} {counts}{rest}"
+    return f"{array.shape} min {number(found.least)}, mean {number(found.mean)}, max {number(found.largest)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.graph.data import FORMS, Graph, GraphNode, number, summary
+from minigrad.graph.data import FORMS, Graph, GraphNode, number, statistics, summary
 
 __all__ = ["title", "to_dot", "to_json", "to_mermaid", "to_text"]
 
@@ -82,18 +82,14 @@ def to_json(graph: Graph, limit: int = 100) -> str:
 
 
 def _plain(array: Any, limit: int) -> Any:
-    """An array as JSON has it: nested lists, or its least, mean and largest value."""
+    """An array as JSON has it: nested lists, or its least, mean and largest finite value, and counts of the others."""
     if array is None:
         return None
     array = np.asarray(array)
     if array.size <= limit:
         return _finite(array.tolist())
-    with np.errstate(all="ignore"):
-        return {
-            "min": _finite(array.min().item()),
-            "mean": _finite(array.mean(dtype=np.float64).item()),
-            "max": _finite(array.max().item()),
-        }
+    found = statistics(array)
+    return {"min": _finite(found.least), "mean": found.mean, "max": _finite(found.largest), **found.bad}
 
 
 def _finite(value: Any) -> Any:

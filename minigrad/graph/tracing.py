@@ -102,16 +102,23 @@ def trace(output: Tensor | Graph, names: Any = None, *, gradients: bool = True) 
     >>> [(node.name, float(node.value), node.gradient) for node in graph.nodes][0]
     ('apple', 100.0, array(2.2))
     """
+    return as_graph(output, "graph.trace", names=names, gradients=gradients)
+
+
+def as_graph(
+    output: Tensor | Graph, function: str = "graph.trace", *, names: Any = None, gradients: bool = True
+) -> Graph:
+    """output itself if it is a Graph, else its trace; errors are those of the function that wants it."""
     if isinstance(output, Graph):
         return output
-    root = _root("graph.trace", output)
+    root = _root(function, output)
     try:
         order = ancestors([root])
     except InPlaceError:
         raise
     except GraphError:
         raise GraphError(
-            "graph.trace",
+            function,
             f"{output._what()}, whose graph an earlier backward has walked and released",
             "a graph that is still there",
             "trace or draw it before backward(), or call backward(retain_graph=True)",
@@ -123,11 +130,6 @@ def trace(output: Tensor | Graph, names: Any = None, *, gradients: bool = True) 
     if gradients:
         flows.run(root, output)
     return _graph(order, values, flows, called, seeded=output.size != 1)
-
-
-def as_graph(output: Tensor | Graph) -> Graph:
-    """output itself if it is a Graph, else its trace."""
-    return trace(output)
 
 
 def _root(function: str, output: Any) -> Node:
@@ -286,6 +288,13 @@ class _Flows(Watcher):
             ]
 
 
+def _default(value: Any, default: Any) -> bool:
+    """Whether a parameter is as it is declared, by its value."""
+    if value is default:
+        return True
+    return type(value) is type(default) and not isinstance(value, np.ndarray) and bool(value == default)
+
+
 def _fitted(g: Any, shape: tuple[int, ...]) -> Any:
     return g if g.shape == shape else unbroadcast(g, shape)
 
@@ -347,7 +356,7 @@ def _graph(order: Sequence[Node], values: dict[Node, Any], flows: _Flows, called
                 op.name,
                 op.symbol or op.name,
                 called.nodes.get(node, ""),
-                {k: v for k, v in vars(op).items() if v is not op.fields.get(k)},
+                {k: v for k, v in vars(op).items() if not _default(v, op.fields.get(k))},
                 node.shape,
                 node.dtype,
                 tuple(inputs),
