@@ -1,8 +1,9 @@
 """What the build of the site does beside what Sphinx and myst-nb do: run blocks, write the reference, link names, look.
 
 In the order of a build: `begin` writes the reference, `run_blocks` runs the blocks of each page as it is read,
-`LinkNames` makes names in code links into the reference, `speak` says which pages are Korean, and `end` looks for
-addresses that a page would fetch something from.
+`merge_streams` puts together what a code cell printed, `KoreanAddresses` gives headings addresses, `LinkNames` makes
+names in code links into the reference, `speak` says which pages are Korean, and `end` looks for addresses that a page
+would fetch something from.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ import os
 import re
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import blocks
 import offline
 import reference
+import streams
 from docutils import nodes
+from myst_nb.core import render
+from myst_nb.core.render import coalesce_streams
 from sphinx.application import Sphinx
+from sphinx.builders.html import StandaloneHTMLBuilder
 from sphinx.search.en import SearchEnglish
+from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
@@ -40,6 +46,19 @@ class SearchEnglishAndKorean(SearchEnglish):
         """The words of a text: 그래프를 is found as 그래프를, 그래프 and 그래."""
         words = super().split(input)
         return words + [word[:n] for word in words if HANGUL.fullmatch(word) for n in range(2, len(word))]
+
+
+class KoreanAddresses(SphinxTransform):
+    """Gives a Korean heading its own words as its address; docutils, which reads Latin letters alone, counts: #id7."""
+
+    default_priority = 710  # after MyST has added the words, behind the count
+
+    def apply(self, **kwargs: Any) -> None:
+        """Put the words before the count, which stays an address too."""
+        for section in self.document.findall(nodes.section):
+            ids = section["ids"]
+            if len(ids) > 1 and re.fullmatch(r"id\d+", ids[0]):
+                ids.insert(0, ids.pop())
 
 
 class LinkNames(SphinxPostTransform):
@@ -90,6 +109,14 @@ def begin(app: Sphinx) -> None:
     blocks.repeatable()
 
 
+def merge_streams(outputs: list[Any]) -> list[Any]:
+    """What a cell printed as one output, whatever pieces the kernel sent it in.
+
+    coalesce_streams alone ends every piece with a new line, so that a page would depend on when the kernel sent one.
+    """
+    return coalesce_streams(streams.joined(outputs))
+
+
 def run_blocks(app: Sphinx, docname: str, content: list[str]) -> None:
     """Run the Python blocks of a page that is read; a difference from what it shows is a warning, and so an error."""
     if docname == "reference":
@@ -109,8 +136,16 @@ def run_blocks(app: Sphinx, docname: str, content: list[str]) -> None:
 
 
 def speak(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document) -> None:
-    """Say in which language a page is, for voices, hyphens and fonts."""
-    context["language"] = "ko" if pagename.startswith("ko/") else "en"
+    """Say in which language a page is, for voices, hyphens and fonts; and lead on to a page in the same language."""
+    korean = pagename.startswith("ko/")
+    context["language"] = "ko" if korean else "en"
+    builder = cast(StandaloneHTMLBuilder, app.builder)
+    for place, key in ((1, "prev"), (2, "next")):
+        other: Any = pagename
+        while other and (other == pagename or other.startswith("ko/") != korean):
+            other = builder.relations.get(other, [None] * 3)[place]
+        title = other and builder.render_partial(app.env.titles[other])["title"]
+        context[key] = other and {"link": builder.get_relative_uri(pagename, other), "title": title}
 
 
 def end(app: Sphinx, exception: Exception | None) -> None:
@@ -125,7 +160,9 @@ def end(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Tell Sphinx what to call, and when."""
+    render.coalesce_streams = merge_streams
     app.add_search_language(SearchEnglishAndKorean)
+    app.add_transform(KoreanAddresses)
     app.add_post_transform(LinkNames)
     app.connect("builder-inited", begin)
     app.connect("source-read", run_blocks)

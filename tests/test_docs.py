@@ -38,6 +38,7 @@ def load(path: Path) -> ModuleType:
 blocks = load(DOCS / "blocks.py")
 reference = load(DOCS / "reference.py")
 offline = load(DOCS / "offline.py")
+streams = load(DOCS / "streams.py")
 
 # The site's reference in docs/reference/ is written when the site is built.
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -167,7 +168,7 @@ def test_the_reference_has_signature_docstring_and_methods() -> None:
     assert "{py:method} Module.load_state_dict(state, strict=True)\n" in text
 
 
-@pytest.mark.parametrize("module", [reference, offline])
+@pytest.mark.parametrize("module", [reference, offline, streams])
 def test_examples_in_the_scripts_of_the_site(module: ModuleType) -> None:
     results = doctest.testmod(module)
     assert results.attempted > 0
@@ -187,6 +188,32 @@ def test_examples_in_the_scripts_of_the_site(module: ModuleType) -> None:
 )
 def test_what_a_page_would_fetch_is_seen(text: str) -> None:
     assert len(offline.fetched(f"<p>{text}</p>")) == 1
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_what_a_cell_printed_does_not_depend_on_where_the_kernel_cut_it(cut: int) -> None:
+    said = "3.75 150.0\n  True"
+    pieces = [{"output_type": "stream", "name": "stdout", "text": text} for text in (said[:cut], said[cut:])]
+    assert streams.joined(pieces) == [{"output_type": "stream", "name": "stdout", "text": said}]
+    assert pieces[0]["text"] == said[:cut]
+
+
+def test_only_neighbouring_pieces_of_one_stream_are_joined() -> None:
+    def said(text: str, name: str = "stdout") -> dict[str, str]:
+        return {"output_type": "stream", "name": name, "text": text}
+
+    picture = {"output_type": "display_data"}
+    assert streams.joined([]) == []
+    outputs = [said("a"), said("b", "stderr"), picture, picture, said("c"), said("d")]
+    assert streams.joined(outputs) == [*outputs[:4], said("cd")]
+
+
+def test_the_build_of_the_site_joins_what_a_cell_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("myst_nb.core.render", reason="wants what builds the site")
+    monkeypatch.syspath_prepend(DOCS)
+    pages = load(DOCS / "pages.py")
+    pieces = [{"output_type": "stream", "name": "stdout", "text": text} for text in ("3.75", " 150.0", "\nTrue\n")]
+    assert [output["text"] for output in pages.merge_streams(pieces)] == ["3.75 150.0\nTrue\n"]
 
 
 def test_links_and_own_files_are_not_fetched() -> None:

@@ -402,6 +402,54 @@ def test_a_users_formula_may_name_what_only_a_reader_knows() -> None:
     assert "half(x)의 값을 계산합니다" in told[0].sentence
 
 
+class Sinc(Op):  # no docstring, no symbol, no formulas
+    def forward(self, x: Any) -> Any:
+        return np.sinc(x)
+
+    def backward(self, dout: Any, x: Any) -> Any:
+        return dout * (np.cos(np.pi * x) - np.sinc(x)) / x
+
+
+class Product(Op):
+    """out = x * y"""
+
+    elementwise = True
+    symbol = "⊙"
+    gradients = ("dout * y", "dout * x")
+
+    def forward(self, x: Any, y: Any) -> Any:
+        return x * y
+
+    def backward(self, dout: Any, x: Any, y: Any) -> Any:
+        return dout * y, dout * x
+
+
+@pytest.mark.parametrize("outside", [True, False], ids=["a user's", "ours"])
+def test_an_op_that_no_table_lists_is_explained_by_what_it_declares(
+    outside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = leaf(2, "x"), leaf(3, "y")
+    for op in (Sinc, Product):
+        assert op.name not in {*DOES, *RULES, *NODES}
+        monkeypatch.setattr(op, "outside", outside)
+    en, ko = explain(Product()(x, y)), explain(Product()(x, y), "ko")
+    for said in (en, ko):
+        assert "product (⊙)\n\n    out = x × y = 2 × 3 = 6\n" in said
+        assert "    dx = dout × y = 1 × 3 = 3\n    dy = dout × x = 1 × 2 = 2\n" in said
+    en, ko = " ".join(en.split()), " ".join(ko.split())
+    assert "The product node computes x × y. With x = 2, y = 3 the output is 6." in en
+    assert "product 노드: x × y의 값을 계산합니다. x = 2, y = 3일 때 출력은 6입니다." in ko
+    assert "product keeps x and y, since the derivative is written in them: ∂out/∂x = y, ∂out/∂y = x." in en
+    assert "product: x, y를 저장합니다. 미분의 식에 나타나기 때문입니다(∂out/∂x = y, ∂out/∂y = x)." in ko
+    en, ko = (" ".join(explain(Sinc()(x * 0.25), lang).split()) for lang in LANGUAGES)
+    assert "The sinc node computes sinc(x). With x = node 2 (×) = 0.5 the output is 0.63662." in en
+    assert "sinc 노드: sinc(x)의 값을 계산합니다. x = 2번 노드(×) = 0.5일 때 출력은 0.63662입니다." in ko
+    assert "What flows down to node 2 (×) is -1.2732." in en
+    assert "하류의 2번 노드(×)로 흘러가는 값은 -1.2732입니다." in ko
+    assert "sinc keeps x, which its rule uses." in en
+    assert "sinc: x를 저장합니다. 역전파의 규칙이 사용하기 때문입니다." in ko
+
+
 def test_values_that_nobody_kept_are_said_to_be_unknown() -> None:
     x = leaf([1.0, 2.0], "x")
     graph = trace((x + np.array([5.0, 6.0])).sum())
@@ -659,6 +707,26 @@ def test_a_table_is_aligned_and_its_bars_are_escaped() -> None:
 def test_lines_are_at_most_as_wide_as_promised_also_with_wide_letters() -> None:
     said = to_text([("역전파는 상류에서 흘러온 미분에 국소적 미분을 곱합니다. " * 9,), ("words " * 60,)])
     assert max(map(width, said.splitlines())) <= COLUMNS
+
+
+@both
+def test_no_line_breaks_within_an_equation_or_a_nodes_name(lang: str) -> None:
+    for graph in (apple_shop(), sigmoid_of_5(), two_layers()):
+        for line in explain(graph, lang).splitlines():
+            assert not re.search(r"\w [=/×]$|\bnode$|\d번$", line), line
+            assert not re.match(r" *([=/×] |\(\W\)|노드\()", line), line
+
+
+def test_where_ties_make_a_line_too_long_it_breaks_all_the_same() -> None:
+    x, y = leaf(np.arange(4.0) * np.pi, "a name that is long, though not too long"), leaf(np.full(4, np.e), "b" * 40)
+    assert max(map(width, explain(x * y + 1).splitlines())) <= COLUMNS
+    assert max(map(width, to_text([(" = ".join(["x" * 9] * 30),)]).splitlines())) <= COLUMNS
+
+
+def test_one_op_is_no_order() -> None:
+    x = leaf(5, "x")
+    assert "here there is only 1 (sigmoid). So" in " ".join(explain(mg.sigmoid(x)).split())
+    assert "여기서는 1 (sigmoid) 하나뿐입니다. 따라서" in " ".join(explain(mg.sigmoid(x), "ko").split())
 
 
 def test_latex_says_what_it_needs() -> None:

@@ -32,7 +32,7 @@ from minigrad.graph.prose import (
 )
 from minigrad.graph.rules import aside, declared
 from minigrad.graph.steps import Narrator, language
-from minigrad.graph.trace import as_graph, trace
+from minigrad.graph.tracing import as_graph, trace
 from minigrad.graph.words import SENTENCES, fill, joined
 from minigrad.tensor import Tensor
 
@@ -184,7 +184,8 @@ class _Explanation(Narrator):
 
     def why_this_order(self) -> Iterator[Block]:
         yield self.heading(2, "order")
-        yield self.say("births", order=self.in_a_row(self.graph.order))
+        one = len(self.graph.order) == 1
+        yield self.say("births of one" if one else "births", order=self.in_a_row(self.graph.order))
         found = counterexample(self.graph)
         if found is not None:
             yield self.say("wrong here", order=self.in_a_row(found.order))

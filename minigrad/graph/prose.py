@@ -36,6 +36,8 @@ __all__ = [
 COLUMNS = 96
 _TIED = "\u00a0"  # a blank at which no line is broken
 _SHORT = 40  # columns: code and formulas up to here are kept on one line
+# Blanks of ours that hold together what is one thing: x = 200, 1 / y, node 4 (×), 4번 노드
+_HOLDS = re.compile(r" (?=[=/×+-] )|(?<= [=/×+-]) | (?=\($)|(?<=^node) $|(?<=^번) (?=노드|리프)")
 
 
 class Code(str):
@@ -136,7 +138,10 @@ def _padded(said: str, columns: int) -> str:
 def _wrapped(said: str, first: str = "", rest: str = "") -> list[str]:
     """The lines of a paragraph, broken at blanks."""
     lines, line = [], first
+    words: list[str] = []
     for word in said.split(" "):
+        words += [word] if width(rest + word) <= COLUMNS else word.split(_TIED)
+    for word in words:
         fresh = line in (first, rest) and not line.strip(" -")
         if not fresh and width(line) + 1 + width(word) > COLUMNS:
             lines.append(line)
@@ -169,11 +174,11 @@ def to_text(blocks: Sequence[Block]) -> str:
 
 
 def _tied(said: Pieces) -> str:
-    """Pieces as text in which short formulas have no blank that a line could be broken at."""
+    """Pieces as text in which short formulas, and what belongs to them, have no blank that a line could break at."""
     shown = ""
     for p in said:
         if not isinstance(p, (Code, Formula)):
-            shown += p
+            shown += _HOLDS.sub(_TIED, p)
             continue
         one = plain((p,))
         shown += one.replace(" ", _TIED) if width(one) <= _SHORT else one

@@ -197,13 +197,22 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "youngest to the oldest, here {order}. So a node comes after all nodes that use its output: when its rule "
         "runs, everything that flows back to it has arrived and has been added up. This is a topological order.",
         "노드는 만들어질 때 번호를 받으며, 언제나 자신의 입력보다 나중에 만들어집니다. 역전파는 가장 나중에 만들어진 "
-        "연산부터 거꾸로 찾아갑니다. 여기서는 {order}의 순서입니다. 따라서 어떤 노드의 차례가 되면 그 출력을 사용한 "
-        "노드는 모두 이미 끝나 있고, 그 노드로 흘러올 미분이 모두 더해져 있습니다. 이를 위상 정렬이라고 합니다.",
+        "연산부터 거꾸로 방문합니다. 여기서는 {order}의 순서입니다. 따라서 어떤 노드의 차례가 되면 그 출력을 사용한 "
+        "노드들의 역전파는 모두 끝나 있고, 흘러올 미분도 모두 더해져 있습니다. 이를 위상 정렬이라고 합니다.",
+    ),
+    "births of one": (
+        "Every node gets a number when it is made, and it is made after its inputs. Backward visits the ops from the "
+        "youngest to the oldest; here there is only {order}. So a node comes after all nodes that use its output: "
+        "when its rule runs, everything that flows back to it has arrived and has been added up. This is a "
+        "topological order.",
+        "노드는 만들어질 때 번호를 받으며, 언제나 자신의 입력보다 나중에 만들어집니다. 역전파는 가장 나중에 만들어진 "
+        "연산부터 거꾸로 방문합니다. 여기서는 {order} 하나뿐입니다. 따라서 어떤 노드의 차례가 되면 그 출력을 사용한 "
+        "노드들의 역전파는 모두 끝나 있고, 흘러올 미분도 모두 더해져 있습니다. 이를 위상 정렬이라고 합니다.",
     ),
     "wrong here": (
         "Depth-first, which follows one path to its end before it takes the next and visits each node once, would go "
         "{order}.",
-        "깊이 우선으로, 즉 한 경로를 끝까지 따라간 다음에 다른 경로로 가면서 각 노드를 한 번씩 찾아가면 {order}의 "
+        "깊이 우선으로, 즉 한 경로를 끝까지 따라간 다음에 다른 경로로 가면서 각 노드를 한 번씩 방문하면 {order}의 "
         "순서가 됩니다.",
     ),
     "too early": (

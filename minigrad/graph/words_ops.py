@@ -163,7 +163,7 @@ RULES: dict[str, tuple[str, str]] = {
     ),
     "divide": (
         "A division multiplies the upstream gradient by 1 / y for x, and by -out / y for y.",
-        "나눗셈 노드의 역전파는 상류에서 흘러온 미분에, x에는 1 / y를, y에는 -out / y를 곱하여 보냅니다.",
+        "나눗셈 노드의 역전파는 상류에서 흘러온 미분에 1 / y를 곱해 x로, -out / y를 곱해 y로 보냅니다.",
     ),
     "exp": (
         "exp is its own derivative, so that the local derivative is the output itself.",
