@@ -21,6 +21,7 @@ __all__ = [
     "Line",
     "Watcher",
     "here",
+    "in_words",
     "modules",
     "now",
     "tell",
@@ -42,7 +43,12 @@ now = perf_counter
 
 
 class Watcher:
-    """Somebody who looks on; each method does nothing here, and is called in the watched context."""
+    """Somebody who looks on; each method does nothing here, and is called in the watched context.
+
+    always: told also of the walks that graph.trace makes for itself, which touch no gradient.
+    """
+
+    always = False
 
     def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, began: float, ended: float) -> None:
         """After forward: args as the user gave them, their arrays, the result t (a Tensor), and forward's time.
@@ -95,6 +101,18 @@ def within(module: Any) -> Iterator[None]:
         yield
     finally:
         modules.reset(before)
+
+
+def in_words(running: Sequence[Any]) -> tuple[str, ...]:
+    """The modules that are running, outermost first: "Sequential", then "0: Linear"."""
+    words = []
+    for i, module in enumerate(running):
+        kind = type(module).__name__
+        if i:
+            name = next((name for name, child in running[i - 1].named_modules() if child is module), "")
+            kind = f"{name}: {kind}" if name else kind
+        words.append(kind)
+    return tuple(words)
 
 
 class Line(NamedTuple):

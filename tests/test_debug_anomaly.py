@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import re
 import threading
 import traceback
 import warnings
@@ -18,9 +19,9 @@ from test_selected import REPORTED
 
 import minigrad as mg
 from minigrad import Tensor, func, graph, nn, no_grad, optim
-from minigrad.debug import AnomalyError, NonfiniteReport, detect_anomaly, trace_nonfinite
+from minigrad.debug import AnomalyError, NonfiniteReport, detect_anomaly, guard_saved, trace_nonfinite
 from minigrad.debug.report import all_finite, fresh
-from minigrad.errors import DTypeError, GraphError, MinigradError
+from minigrad.errors import ArgumentError, DTypeError, GraphError, InPlaceError, MinigradError
 from minigrad.op import Op, registry
 from minigrad.ops.elementwise import Add
 from minigrad.testing.calls import calls
@@ -64,14 +65,14 @@ FORWARD: list[tuple[Callable[[], Any], str, tuple[int, ...], float, str]] = [
     (lambda: mg.log(leaf(1.0, 0.0)), "log", (1,), -np.inf, "clip(x, 1e-12)"),
     (lambda: mg.log(leaf(1.0, -1.0)), "log", (1,), np.nan, "clip(x, 1e-12)"),
     (lambda: mg.log1p(leaf(-1.0)), "log1p", (0,), -np.inf, "above -1"),
-    (lambda: mg.sqrt(leaf(4.0, -4.0)), "sqrt", (1,), np.nan, "sqrt(clip(x, 0))"),
+    (lambda: mg.sqrt(leaf(4.0, -4.0)), "sqrt", (1,), np.nan, "sqrt(clip(x, 0) + 1e-12)"),
     (lambda: leaf(1.0, 0.0) / leaf(0.0, 0.0), "divide", (0,), np.inf, "keep y away from 0"),
     (lambda: leaf(0.0) / leaf(0.0), "divide", (0,), np.nan, "keep y away from 0"),
     (lambda: leaf(1e300) / leaf(1e-300), "divide", (0,), np.inf, "scale the operands down"),
     (lambda: leaf(0.0) ** -1.0, "power", (0,), np.inf, "keep x above 0"),
     (lambda: leaf(-1.0) ** 0.5, "power", (0,), np.nan, "keep x above 0"),
     (lambda: mg.exp(leaf(1.0, 800.0)), "exp", (1,), np.inf, "logsumexp"),
-    (lambda: mg.arcsin(leaf(2.0)), "arcsin", (0,), np.nan, "clip(x, -1, 1)"),
+    (lambda: mg.arcsin(leaf(2.0)), "arcsin", (0,), np.nan, "clip(x, -1 + 1e-12, 1 - 1e-12)"),
     (lambda: leaf(1e200) * leaf(1e200), "multiply", (0,), np.inf, "scale the operands down"),
     (lambda: leaf(3e38, dtype=np.float32) * 2, "multiply", (0,), np.inf, "compute in float64"),
     (lambda: leaf([1e200, 1e200]) @ leaf([1e200], [1e200]), "matmul", (0, 0), np.inf, "scale the operands down"),
@@ -124,6 +125,114 @@ FIXED: list[Callable[[], Any]] = [
 def test_what_the_fixes_say_makes_no_anomaly_forward_or_backward(f: Callable[[], Any]) -> None:
     with detect_anomaly():
         f().sum().backward()
+
+
+EDGES: list[tuple[str, str, Any]] = [  # op, its call, values at which it or its rule has none
+    ("log", "log(x)", [0.0, 1.0]),
+    ("log1p", "log1p(x)", [-1.0, 0.0]),
+    ("sqrt", "sqrt(x)", [-1.0, 0.0, 4.0]),
+    ("sqrt", "sqrt(x)", [0.0, 4.0]),
+    ("divide", "1 / x", [0.0, 1.0]),
+    ("power", "x ** -1", [0.0, 1.0]),
+    ("power", "x ** -3.5", [0.0, 1.0]),
+    ("power", "x ** -20.0", [0.0, 1.0]),
+    ("power", "x ** 0.5", [0.0, 1.0]),
+    ("arcsin", "arcsin(x)", [1.0, -1.0]),
+    ("arcsin", "arcsin(x)", [2.0, -2.0]),
+    ("arccos", "arccos(x)", [1.0, -1.0]),
+    ("arccos", "arccos(x)", [2.0, -2.0]),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("op", "call", "values"), EDGES)
+def test_the_code_in_a_fix_is_one_in_every_dtype(op: str, call: str, values: Any, dtype: Any) -> None:
+    names = {name: getattr(mg, name) for name in ("log", "log1p", "sqrt", "arcsin", "arccos", "clip", "where", "norm")}
+
+    def run(code: str, **variables: Any) -> None:
+        eval(code, names | variables).sum().backward()
+
+    x = leaf(*values, dtype=dtype)
+    error = anomaly(lambda: run(call, x=x))
+    assert error.report.origin.name == op
+    codes = re.findall(
+        r"log\(clip.+?\)\)|\w+\(clip\(x.*?\)(?: \+ [^)]*)?\)|sqrt\(x \+ .*?\)|clip.* y|.x \+.* y|x / .*?\)|where.*",
+        error.fix,
+    )
+    assert codes, error.fix
+    for code in codes:
+        with detect_anomaly():
+            exponent = call.partition("**")[2]
+            if op == "divide":
+                run(code, x=Tensor(np.ones(2, dtype)), y=leaf(*values, dtype=dtype))
+            else:
+                run(code, x=leaf(*values, dtype=dtype), y=float(exponent or 1))
+
+
+PROBABILITIES: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda x: mg.log(mg.softmax(x)[np.arange(1), [1]]), "softmax_cross_entropy(x, t)"),
+    (lambda x: mg.log(mg.sum(mg.softmax(x) * np.array([0, 1, 0]), axis=1)), "softmax_cross_entropy(x, t)"),
+    (lambda x: mg.log(mg.softmax(x).reshape(3)), "softmax_cross_entropy(x, t)"),
+    (lambda x: mg.log(1 - mg.sigmoid(x)), "sigmoid_binary_cross_entropy(x, t)"),
+    (lambda x: mg.log(mg.exp(x - 1000.0) / mg.sum(mg.exp(x - 1000.0))), "use log_softmax(x)"),
+]
+
+
+@pytest.mark.parametrize(("f", "fix"), PROBABILITIES)
+def test_the_logarithm_of_a_probability_is_never_clipped(f: Callable[[Any], Any], fix: str) -> None:
+    x = leaf([1000.0, 0.0, 0.0])
+    for context in no_grad, mg.enable_grad:
+        with context():
+            error = anomaly(lambda: f(x))
+        assert error.function == "log"
+        assert fix in error.fix
+        assert "clip" not in error.fix
+    assert fix in trace_nonfinite(quietly(lambda: f(x).sum())).fix
+
+
+def test_a_probability_in_a_hidden_layer_is_not_what_the_logarithm_is_of() -> None:
+    W = leaf(*np.zeros((3, 2)))
+    assert "clip(x, 1e-12)" in anomaly(lambda: mg.log(mg.softmax(leaf([1.0, 2.0, 3.0])) @ W)).fix
+
+
+def test_an_op_of_the_users_own_with_the_name_of_one_of_the_packages() -> None:
+    class Log(Op):
+        """out = log(x)"""
+
+        elementwise = True
+
+        def forward(self, x: Any) -> Any:
+            return np.log(x)
+
+        def backward(self, dout: Any, x: Any) -> Any:
+            return dout / x
+
+    for function in anomaly(lambda: Log()(leaf(0.0))), anomaly(lambda: Log()(leaf(0.0)), allow=["log"]):
+        assert function.fix == "look at what forward of Log does with such values"
+    assert anomaly(lambda: mg.log(leaf(0.0)), allow=[Log]).function == "log"
+    with detect_anomaly(allow=[Log]):
+        Log()(leaf(0.0))
+
+    class Softmax(Op):
+        """out = x"""
+
+        def forward(self, x: Any) -> Any:
+            return x * 1
+
+        def backward(self, dout: Any) -> Any:
+            return dout
+
+    assert "log_softmax" not in anomaly(lambda: mg.log(Softmax()(leaf(0.0)))).fix
+
+
+def test_a_fix_for_weights_that_have_become_too_large() -> None:
+    W = leaf([1e200, 1e200], name="W")
+    for f in lambda: ((np.ones((1, 2)) @ W.T) ** 2).sum(), lambda: mg.exp(W * 1).sum():
+        for report in anomaly(f).report, trace_nonfinite(quietly(f)):
+            assert "W reaches 1e200" in report.fix
+            assert "smaller learning rate" in report.fix
+    assert "; a leaf of shape (1,) reaches 1e200" in anomaly(lambda: leaf(1e200) * 1e200).fix
+    assert "learning rate" not in anomaly(lambda: mg.exp(leaf(800.0))).fix
 
 
 def test_the_message_says_line_ranges_and_what_led_there() -> None:
@@ -280,6 +389,62 @@ def test_the_gradients_of_several_uses_that_add_up_to_an_infinity() -> None:
     assert "the sum of dout[0]" in error.got
 
 
+def test_gradients_that_add_up_to_an_infinity_at_a_leaf() -> None:
+    b, W = leaf(0.0, 0.0, name="b", dtype=np.float16), leaf(1.0, dtype=np.float32)
+    large = np.full((200, 2), 1000, np.float16)
+    error = anomaly(lambda: (Tensor(np.ones((200, 2), np.float16)) + b).backward(large))
+    assert (error.function, error.report.index) == ("gradient of b", (0,))
+    assert error.got == "the sum of dout[0] is inf, and what was added up is finite"
+    assert [step.name for step in error.report.chain] == ["add"]
+    assert "called at" not in str(error)
+    assert b.grad is None
+    two_uses = anomaly(lambda: mg.concatenate([W * np.float32(3e38), W * np.float32(3e38)]).backward(np.ones(2)))
+    assert two_uses.function == "gradient of a leaf"
+    assert [step.name for step in two_uses.report.chain] == ["multiply", "concatenate"]
+    with np.errstate(over="ignore"):
+        loss = mg.concatenate([W * np.float32(3e38), W * np.float32(3e38)])
+        assert trace_nonfinite(loss).function == "gradient of a leaf"
+    with detect_anomaly(), np.errstate(over="ignore"):
+        W.backward(np.full(1, np.inf, np.float32))  # as it was given
+
+
+def test_a_walk_that_failed_leaves_nothing_behind() -> None:
+    class Raises(Op):
+        """out = x, with a rule that raises"""
+
+        def forward(self, x: Any) -> Any:
+            return x * 1
+
+        def backward(self, dout: Any) -> Any:
+            raise RuntimeError("no rule")
+
+    x = leaf(1.0)
+    with detect_anomaly():
+        a = x * 1.0
+        r = Raises()(x * 1.0)
+        root = a * 2.0 + r  # whose rule comes after that of a * 2.0
+        with pytest.raises(RuntimeError):
+            root.backward(retain_graph=True)
+        a.backward(np.array([np.inf]))
+    assert x.grad.tolist() == [np.inf]
+
+
+def test_a_walk_within_a_rule_does_not_forget_the_outer_one() -> None:
+    class Walks(Op):
+        """out = x, with a rule that walks itself"""
+
+        def forward(self, x: Any) -> Any:
+            return x * 1
+
+        def backward(self, dout: Any) -> Any:
+            (leaf(1.0) * 2).backward()
+            return dout
+
+    x = leaf(1.0, dtype=np.float16)
+    error = anomaly(lambda: mg.concatenate([Walks()(x * 1), x * 1]).backward(np.array([6e4, 6e4], np.float16)))
+    assert error.function == "gradient of a leaf"
+
+
 def test_a_gradient_that_the_user_gives_is_no_anomaly() -> None:
     x = leaf(1.0, 2.0)
     with detect_anomaly():
@@ -404,6 +569,10 @@ def test_inputs_stops_at_nan_in_the_data_and_says_whose() -> None:
             mg.log(leaf(-1.0)) * 2
     with detect_anomaly():
         assert np.isnan((data * W).tolist()[1])
+    W.data[0] = np.nan
+    error = anomaly(lambda: W * 2, inputs=True)
+    assert "smaller learning rate" in error.fix
+    assert error.fix == trace_nonfinite((W * 2).sum()).fix
 
 
 # Within programs
@@ -482,7 +651,7 @@ def test_an_op_of_the_users_own_with_a_numpy_warning_inside() -> None:
             return dout / x
 
     error = anomaly(lambda: OwnLog()(leaf(1.0, 0.0)))
-    assert (error.function, error.fix) == ("own_log", "look at what forward of own_log does with such values")
+    assert (error.function, error.fix) == ("own_log", "look at what forward of OwnLog does with such values")
 
 
 def test_an_infinity_that_is_a_parameter_of_an_op_is_a_reason_for_its_results() -> None:
@@ -503,6 +672,25 @@ def test_an_infinity_that_is_a_parameter_of_an_op_is_a_reason_for_its_results() 
     assert out.item() == 2.0
     with np.errstate(over="ignore"):
         assert fresh(np.array([np.nan]), [np.array([1.0])], Padded(-np.inf)) is not None
+
+
+def test_a_parameter_is_a_reason_for_entries_equal_to_it_alone() -> None:
+    class Filled(Op):
+        """out = x"""
+
+        fill: Any = None
+
+        def forward(self, x: Any) -> Any:
+            return x * 1
+
+        def backward(self, dout: Any) -> Any:
+            return dout
+
+    out = np.array([np.inf, -np.inf, np.nan, 1.0])
+    assert fresh(out, [], Filled(np.inf)).tolist() == [False, True, True, False]
+    assert fresh(out, [], Filled(np.nan)).tolist() == [True, True, False, False]
+    assert fresh(out, [], Filled(np.array([-np.inf, 3.0, np.nan]))).tolist() == [True, False, False, False]
+    assert fresh(out, [], Filled(1.0)).tolist() == [True, True, True, False]
 
 
 def test_decorated_functions_generators_and_coroutines() -> None:
@@ -567,6 +755,79 @@ def test_other_threads_and_tasks_are_not_watched() -> None:
     assert results == [[-np.inf], [-np.inf]]
 
 
+def test_a_task_that_is_begun_within_is_watched_until_the_block_ends() -> None:
+    async def child(go: asyncio.Event) -> str:
+        await go.wait()
+        try:
+            with np.errstate(divide="ignore"):
+                mg.log(leaf(0.0))
+        except AnomalyError:
+            return "watched"
+        return "not watched"
+
+    async def main() -> tuple[str, str]:
+        now, later = asyncio.Event(), asyncio.Event()
+        with detect_anomaly():
+            within, outliving = asyncio.create_task(child(now)), asyncio.create_task(child(later))
+            now.set()
+            first = await within
+        later.set()
+        return first, await outliving
+
+    assert asyncio.run(main()) == ("watched", "not watched")
+
+
+def test_blocks_may_end_in_any_order() -> None:
+    first, second = detect_anomaly(), detect_anomaly(allow=["log"])
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mg.log(leaf(0.0))  # allowed, and the other one is over
+        with pytest.raises(AnomalyError):
+            mg.sqrt(leaf(-1.0))
+    second.__exit__(None, None, None)
+
+    def block() -> Iterator[None]:
+        with detect_anomaly():
+            yield
+
+    generator = block()
+    next(generator)
+    x = leaf(3.0)
+    with guard_saved():
+        generator.close()
+        y = x * x
+        x.data[...] = 1.0
+        with pytest.raises(InPlaceError):
+            y.backward()
+
+
+def test_modes_of_numpy_that_stop_nothing_are_left_alone() -> None:
+    class Written:
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def write(self, message: str) -> None:
+            self.lines.append(message)
+
+    log, events = Written(), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with np.errstate(all="log", call=log), detect_anomaly(allow=["log"]), detect_anomaly(allow=["log"]):
+            np.exp(np.array([-1e4]))
+            np.log(np.zeros(1))
+            mg.log(leaf(0.0))
+        assert [line.split()[1] for line in log.lines] == ["underflow", "divide", "divide"]
+        with np.errstate(under="call", call=lambda *event: events.append(event)), detect_anomaly():
+            np.exp(np.array([-1e4]))
+        assert [kind for kind, _ in events] == ["underflow"]
+        with np.errstate(under="log", over="warn", call=log), detect_anomaly():
+            np.exp(np.array([-1e4]))
+        assert len(log.lines) == 4
+
+
 def test_nested_use_and_one_manager_used_twice() -> None:
     manager = detect_anomaly()
     with manager, manager, pytest.raises(AnomalyError):
@@ -592,11 +853,55 @@ def test_an_error_can_be_pickled_and_is_what_numpy_users_catch() -> None:
         lambda: detect_anomaly(allow=[1]),
         lambda: detect_anomaly(allow=None),
         lambda: detect_anomaly(inputs=1),
+        lambda: detect_anomaly(True),
+        lambda: detect_anomaly("log"),
+        lambda: guard_saved(3),
     ],
 )
 def test_bad_options(call: Callable[[], Any]) -> None:
-    with pytest.raises(DTypeError, match="detect_anomaly: "):
+    with pytest.raises(DTypeError, match=r"^(debug.)?(detect_anomaly|guard_saved): "):
         call()
+
+
+def test_options_that_are_misspelt_or_without_a_name() -> None:
+    for name, near in ("lgo", "'log'"), ("Sqrt", "'sqrt'"), ("softmax_crossentropy", "'softmax_cross_entropy'"):
+        with pytest.raises(ArgumentError) as caught:
+            detect_anomaly(allow=["log", name])
+        assert caught.value.fix == f"write {near}"
+    for value, fix in (True, "inputs=True"), ("log", "allow=['log']"):
+        with pytest.raises(DTypeError) as wrong:
+            detect_anomaly(value)
+        assert wrong.value.fix == f"write detect_anomaly({fix})"
+    with pytest.raises(TypeError, match="inputs"):
+        guard_saved(inputs=True)
+
+
+def test_an_op_is_put_into_words_only_when_it_is_told_of() -> None:
+    class Label:
+        def __repr__(self) -> str:
+            raise AssertionError("nobody has asked")
+
+    class Labelled(Op):
+        """out = x"""
+
+        label: Any = None
+
+        def forward(self, x: Any) -> Any:
+            return x * 1
+
+        def backward(self, dout: Any) -> Any:
+            return dout
+
+    with detect_anomaly():
+        (Labelled(Label())(leaf(1.0)) * 2).backward()
+        with no_grad():
+            Labelled(Label())(leaf(1.0)) * 2
+
+
+def test_the_chain_of_an_unrecorded_result_goes_by_the_argument_with_a_history() -> None:
+    with no_grad():
+        error = anomaly(lambda: mg.log(Tensor([1.0]) - mg.exp(Tensor([0.0]))))
+    assert [step.name for step in error.report.chain] == ["subtract", "exp"]
 
 
 # trace_nonfinite
@@ -687,6 +992,23 @@ def test_trace_says_where_it_cannot_know() -> None:
         out = Tensor([1e300], requires_grad=True).astype(np.float32).sum()
     report = trace_nonfinite(out)
     assert report.origin.name == "sum"
+    assert "within detect_anomaly()" in report.fix
+
+
+def test_trace_says_where_something_unknown_lies_before() -> None:
+    class Double(Op):
+        """out = 2 x"""
+
+        def forward(self, x: Any) -> Any:
+            return 2 * x
+
+        def backward(self, dout: Any) -> Any:
+            return 2 * dout
+
+    e = quietly(lambda: mg.exp(Double()(leaf(1000.0, 1.0))))
+    report = trace_nonfinite(quietly(lambda: (e / mg.sum(e)).sum()))
+    assert report.function == "exp"
+    assert report.got == "out[0] is inf"
     assert "within detect_anomaly()" in report.fix
 
 

@@ -124,6 +124,41 @@ def test_without_the_guard_or_the_write_nothing_is_said(record: Callable[[], tup
         out.backward()
 
 
+class Masked(Op):
+    """out = x * mask, with a field that is an array"""
+
+    mask: Any = None
+
+    def forward(self, x: Any) -> Any:
+        return x * self.mask
+
+    def backward(self, dout: Any) -> Any:
+        return dout * self.mask
+
+
+def test_an_array_among_the_fields_of_a_users_op() -> None:
+    mask = np.array([1.0, 0.0])
+    with guard_saved():
+        out = Masked(mask)(leaf(3.0, 4.0))
+        out.backward(np.ones(2), retain_graph=True)
+        mask[...] = 1.0
+        with pytest.raises(InPlaceError, match=r"backward: mask \(float64 \(2,\)\) has changed since masked"):
+            out.backward(np.ones(2))
+
+
+def test_a_trace_within_compares_too() -> None:
+    x = leaf(3.0, name="x")
+    with guard_saved(), detect_anomaly(), profile() as p:
+        out = x * x
+        mg.graph.trace(out)
+        x.data[...] = 1.0
+        for ask in mg.graph.trace, mg.debug.trace_nonfinite:
+            with pytest.raises(InPlaceError, match=r"x \(x, float64 \(1,\)\) has changed"):
+                ask(out)
+    assert p.total.rules == 0  # of no walk of the program's own
+    assert x.grad is None
+
+
 def test_a_name_that_a_leaf_is_given_later_is_told() -> None:
     x = leaf(3.0)
     with guard_saved():

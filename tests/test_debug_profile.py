@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import as_strided
 
 import minigrad as mg
-from minigrad import CheckpointError, DTypeError, Tensor, nn, no_grad
+from minigrad import CheckpointError, DTypeError, GraphError, Tensor, nn, no_grad
 from minigrad.debug import Profile, detect_anomaly, profile
 from minigrad.debug import profiler as profiler_module
 from minigrad.op import Op
-from minigrad.watch import watched, watchers
+from minigrad.watch import Call, Watcher, now, watched, watchers, watching
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,7 @@ def test_views_allocate_nothing_and_nothing_is_saved_without_recording() -> None
     assert found["exp"] == (8_000, 0)
 
 
-class Outer(Op):
+class Twice(Op):
     """out = 2 exp(x), by ops that are called within it"""
 
     def forward(self, x: Any) -> Any:
@@ -78,52 +79,33 @@ class Outer(Op):
         return dout * out
 
 
-class Clock:
-    """Time as the tests want it: one second at each look."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def __call__(self) -> float:
-        self.time += 1.0
-        return self.time
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(profiler_module, "now", clock)
-    return clock
-
-
-def test_an_op_within_an_op_is_not_counted_twice(clock: Clock) -> None:
+def test_an_op_within_an_op_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     p = Profile()
-    exp, multiply, outer = (type(name, (Outer,), {})() for name in ("Exp", "Multiply", "Outer"))
-    clock.time = 10.0
-    p._note(exp, "forward", 2.0, ())  # from 9 to 11, and a second in which it is written down
-    clock.time = 20.0
-    p._note(multiply, "forward", 3.0, ())  # from 18 to 21
-    clock.time = 30.0
-    p._note(outer, "forward", 25.0, ())  # from 6 to 31, with all of these
-    clock.time = 40.0
-    p._note(exp, "forward", 4.0, ())  # from 37 to 41
-    assert rows(p)["outer"].forward == 25.0 - 3.0 - 4.0
-    assert rows(p)["exp"].forward == 2.0 + 4.0
+    inner, also_inner, outer = (type(name, (Twice,), {})() for name in ("Inner", "AlsoInner", "Around"))
+    written = iter([12.0, 22.0, 32.0, 42.0])
+    monkeypatch.setattr(profiler_module, "now", lambda: next(written))
+    call = Call(None)
+    p._note(inner, "forward", 9.0, 11.0, (), call)  # and a second in which it is written down
+    p._note(also_inner, "forward", 18.0, 21.0, (), call)
+    p._note(outer, "forward", 6.0, 31.0, (), call)  # with all of these
+    p._note(inner, "forward", 37.0, 41.0, (), call)
+    assert rows(p)["around"].forward == 25.0 - 3.0 - 4.0
+    assert rows(p)["inner"].forward == 2.0 + 4.0
     assert p.total.forward == 18.0 + 6.0 + 3.0
-    starts = [event.start for event in p.events]
-    assert np.diff(starts).tolist() == [9.0, -12.0, 31.0]
+    assert [event.start for event in p.events] == [9.0, 18.0, 6.0, 37.0]
+    assert [event.seconds for event in p.events] == [2.0, 3.0, 25.0, 4.0]
 
 
 def test_ops_within_ops_and_rules_add_up_to_no_more_than_all() -> None:
     x = leaf(1000)
     with profile() as p:
-        Outer()(x).sum().backward()
+        Twice()(x).sum().backward()
         (g,) = mg.grad((x * x * x).sum(), x, create_graph=True)
         g.sum().backward()
     assert p.total.seconds <= p._ended - p._began
-    assert rows(p)["outer"].calls == rows(p)["exp"].calls == 1
+    assert rows(p)["twice"].calls == rows(p)["exp"].calls == 1
     inner = next(e for e in p.events if e.op.name == "exp")
-    outer = next(e for e in p.events if e.op.name == "outer")
+    outer = next(e for e in p.events if e.op.name == "twice")
     assert outer.start < inner.start
     assert inner.start + inner.seconds < outer.start + outer.seconds
 
@@ -132,11 +114,12 @@ def test_what_is_printed() -> None:
     with profile() as p:
         mg.exp(leaf(10)).sum().backward()
     lines = str(p).splitlines()
-    assert lines[0].split() == ["op", "calls", "forward", "rules", "backward", "total", "share", "allocated", "saved"]
+    columns = "op calls forward rules backward total share allocated gradients saved"
+    assert lines[0].split() == columns.split()
     assert {line.split()[0] for line in lines[1:3]} == {"exp", "sum"}
     assert lines[3].startswith("total")
     assert "100%" in lines[3]
-    assert lines[3].endswith("88 B   80 B")
+    assert lines[3].endswith("88 B       80 B   80 B")
     assert lines[4].endswith(" in all, with what is done between ops")
     assert len({len(line) for line in lines[:4]}) == 1
 
@@ -223,6 +206,128 @@ def test_paths_that_are_none(tmp_path: Path) -> None:
 
 
 # Within programs
+
+
+class Keeping(Op):
+    """out = x * 2"""
+
+    keeps = "twice"
+    fill: Any = None
+
+    def forward(self, x: Any) -> Any:
+        return x * 2
+
+    def forward_and_keep(self, x: Any) -> Any:
+        return x * 2, (np.full(x.shape, 2.0), x[:1])
+
+    def twice(self, x: Any) -> Any:
+        return x * 0 + 2, x[:1]
+
+    def backward(self, dout: Any, twice: Any) -> Any:
+        return dout * twice[0]
+
+
+def test_bytes_of_what_is_kept_and_of_gradients() -> None:
+    x = leaf((100, 10))
+    with profile() as p:
+        Keeping()(x).sum().backward()
+        with no_grad():
+            Keeping()(x)
+        x.T.sum().backward()
+    found = {name: (r.allocated, r.gradients) for name, r in rows(p).items()}
+    assert found["keeping"] == (8_000 + 8_000 + 8_000, 8_000)
+    assert found["transpose"] == (0, 0)
+    assert found["sum"] == (16, 0)  # dout, stretched
+    assert p.total.gradients == 8_000
+
+
+def test_an_array_is_saved_once_with_all_its_views() -> None:
+    z, W, V = np.ones((100, 50)), leaf((10, 1)), leaf((50, 1))
+    for order in 1, -1:
+        with profile() as p:
+            kept = [mg.matmul(*args) for args in ((z[:, :10], W), (z, V))[::order]]
+        assert rows(p)["matmul"].saved == 8 * (5000 + 10 + 50)
+        del kept
+    w = leaf(3)
+    for stretched in np.broadcast_to(np.ones(3), (1000, 3)), as_strided(np.ones(3), (1000, 3), (0, 8)):
+        with profile() as p:
+            y = mg.multiply(w, stretched)
+        assert rows(p)["multiply"].saved == 24 + 24
+        del y
+
+
+class Slow(Watcher):
+    """Another one who looks on, for as long as it takes the clock to go on by a millisecond."""
+
+    def called(self, *told: Any) -> None:
+        until = now() + 1e-3
+        while now() < until:
+            pass
+
+    def before_rule(self, *told: Any) -> None:
+        self.called()
+
+    def after_rule(self, *told: Any) -> None:
+        self.called()
+
+
+def test_the_time_of_others_who_look_on_is_no_ops() -> None:
+    with watching(Slow()), profile() as p:
+        Twice()(leaf(3)).sum().backward()
+    assert all(event.seconds < 1e-3 for event in p.events if event.op.name != "twice" or event.direction == "backward")
+    assert [e.op.name for e in sorted(p.events, key=lambda e: e.start)][:3] == ["twice", "exp", "multiply"]
+    inner = [e for e in p.events if e.op.name in ("exp", "multiply")]
+    outer = next(e for e in p.events if e.op.name == "twice")
+    assert all(outer.start < e.start and e.start + e.seconds < outer.start + outer.seconds for e in inner)
+    assert rows(p)["twice"].forward < 1e-3 < outer.seconds
+    assert len(p.events) == 6
+
+
+def test_a_users_op_with_the_name_of_one_of_the_packages_has_a_row_of_its_own() -> None:
+    class Exp(Op):
+        """out = exp(x)"""
+
+        def forward(self, x: Any) -> Any:
+            return np.exp(x)
+
+        def backward(self, dout: Any, out: Any) -> Any:
+            return dout * out
+
+    with profile() as p:
+        Exp()(mg.exp(leaf(3)))
+    own = f"{__name__}.{Exp.__qualname__}"
+    assert {name: r.calls for name, r in rows(p).items()} == {"exp": 1, own: 1}
+
+
+def test_rules_have_the_line_and_the_module_of_their_op(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Sigmoid())
+    path = tmp_path / "trace.json"
+    for other in profile, detect_anomaly:
+        with other(), profile() as p:
+            loss = mg.sum(model(np.ones((2, 4))))
+            loss.backward()
+        p.to_chrome_trace(path)
+        events = json.loads(path.read_text())["traceEvents"][1:]
+        calls = {e["name"]: (e["args"]["line"], e["args"]["module"]) for e in events}
+        for name in "linear", "sigmoid", "sum":
+            assert calls[f"{name}.backward"] == calls[name]
+        assert calls["sigmoid.backward"][1] == "Sequential > 1: Sigmoid"
+    outside = mg.exp(leaf(3))
+    with profile() as p:
+        outside.backward(np.ones(3))
+    assert (p.events[0].line, p.events[0].modules) == (None, ())
+
+
+def test_a_profile_is_for_one_block_and_can_be_read_within() -> None:
+    manager = profile()
+    assert str(manager).endswith("0 us in all, with what is done between ops")
+    with manager as p:
+        mg.exp(leaf(3))
+        assert p.elapsed > 0
+        assert not str(p).endswith("\n0 us in all, with what is done between ops")
+    assert p.elapsed == p.elapsed > 0
+    with pytest.raises(GraphError, match=r"^debug.profile: a profile that has been used already; .* write `with"), p:
+        pass
 
 
 def test_only_this_context_is_profiled_and_also_after_an_exception() -> None:

@@ -1,6 +1,6 @@
 """Where does the nan come from, who wrote into that array, and what takes so long: tools that look on while ops run.
 
-They cost nothing while they are off, and hold for the current thread or asyncio task alone.
+They cost nothing while they are off, and hold for the current thread or asyncio task and for tasks begun within.
 
 >>> import minigrad as mg
 >>> x = mg.Tensor([1.0, 0.0], requires_grad=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from minigrad.debug.report import CHAIN, NonfiniteReport, Step, all_finite, blamed, fresh, report_on, values_at
-from minigrad.errors import DTypeError, GraphError
+from minigrad.debug.fixes import IN_DATA, IN_LEARNED, OF_SUM
+from minigrad.debug.report import CHAIN, Made, NonfiniteReport, all_finite, fresh, report_on, way
 from minigrad.graph.data import Graph, GraphNode
 from minigrad.graph.tracing import as_graph
 from minigrad.tensor import Tensor
@@ -40,11 +41,8 @@ def trace_nonfinite(loss: Tensor | Graph) -> NonfiniteReport:
     >>> bool(trace_nonfinite(mg.sqrt(x + 1).sum()))
     False
     """
-    try:
-        with np.errstate(all="ignore"):
-            graph = as_graph(loss)
-    except (GraphError, DTypeError) as error:
-        raise type(error)("debug.trace_nonfinite: loss", error.got, error.expected, error.fix) from None
+    with np.errstate(all="ignore"):
+        graph = as_graph(loss, "debug.trace_nonfinite: loss")
     output = graph.nodes[graph.output]
     if output.value is not None and not all_finite(output.value):
         return _forward(graph)
@@ -56,26 +54,28 @@ def _forward(graph: Graph) -> NonfiniteReport:
     nodes = graph.nodes
     # Of each node the entries that the output's depend on; where it is not finite at these, it is on the way.
     parts: dict[int, Any] = {graph.output: True}
-    origin: tuple[GraphNode, Any, dict[str, Any]] | None = None
-    unsure: GraphNode | None = None  # an op with an operand that is not known any more
-    data: tuple[GraphNode, bool] | None = None
+    # The first of each kind, since the last one comes first here: an op that made bad entries, with these; one that is
+    # not finite, with an operand that is not known any more; data with a nan, and with an infinity.
+    origin: tuple[GraphNode, Any] | None = None
+    unsure = with_nan = with_inf = None
     for node in reversed(nodes):
         if node.number not in parts:
             continue
         part = parts[node.number]
         if node.kind != "op":
-            if node.value is not None and np.isnan(node.value).any() >= (data is not None and data[1]):
-                data = node, bool(np.isnan(node.value).any())
+            if node.value is not None:
+                with_inf = node
+                with_nan = node if np.isnan(node.value).any() else with_nan
             continue
         bad: Any = True
         if node.value is not None:
             bad = ~np.isfinite(node.value) & part
-            operands = _operands(graph, node)
-            made = fresh(node.value, operands.values(), node.op)
+            made = fresh(node.value, _operands(graph, node).values(), node.op)
             if made is not None and (made & bad).any():
-                if all(nodes[i].value is not None for i in node.inputs):
-                    origin = node, made & bad, operands
-                else:
+                unknown = [nodes[i].kind for i in node.inputs if nodes[i].value is None]
+                if not unknown:
+                    origin = node, made & bad
+                elif origin is None or set(unknown) != {"constant"}:  # which may be a mask of -inf: origin made more
                     unsure = node
         for i in node.inputs:
             x = nodes[i].value
@@ -87,59 +87,60 @@ def _forward(graph: Graph) -> NonfiniteReport:
                 if not (entries & ~np.isfinite(x)).any():
                     continue
             parts[i] = parts[i] | entries if i in parts else entries
-    if origin is not None:
-        node, bad, operands = origin
-        assert node.op is not None
-        index = tuple(np.argwhere(bad)[0])
-        at = values_at(index, node.shape or (), operands) if node.op.elementwise else {}
-        known = [i for i in node.inputs if nodes[i].value is not None]
-        chain: tuple[Step, ...] = ()
-        if known and len(at) in (0, len(known)):
-            chain = _chain(graph, known[blamed(node.op, [nodes[i].value for i in known], list(at.values()))])
-        return report_on(_step(node), node.op, bad, ("out", node.value), operands, chain)
-    if unsure is not None and data is None:
+    data = with_nan or with_inf
+    if unsure is not None and data is None and (origin is None or unsure.number < origin[0].number):
         out = np.asarray(unsure.value)
         fix = "run it again within detect_anomaly(): an operand of it is not known any more"
+        return report_on(_made(unsure), ~np.isfinite(out), ("out", out), {}, fix=fix)
+    if origin is not None:
+        node, bad = origin
         return report_on(
-            _step(unsure), unsure.op, ~np.isfinite(out), ("out", out), _operands(graph, unsure), (), fix=fix
+            _made(node),
+            bad,
+            ("out", node.value),
+            _operands(graph, node),
+            lambda i: way(nodes[node.inputs[i]], _before(graph)),
+            leaves=_leaves(graph),
         )
-    node = data[0] if data is not None else nodes[graph.output]
-    name = node.name or ("a tensor that requires a gradient" if node.kind == "leaf" else "a constant")
-    step = Step(name, name, node.shape or (), node.line)
+    node = data or nodes[graph.output]
     value = np.asarray(node.value)
-    fix = "remove or replace such values: np.isnan(data) and np.isinf(data) find them"
-    if node.kind == "leaf":
-        fix = "look at the last step that wrote into it: a smaller learning rate, or optim.clip_grad_norm_"
-    return report_on(step, None, ~np.isfinite(value), (node.name or "value", value), {}, (), "data", fix)
+    name = node.name or ("a tensor that requires a gradient" if node.kind == "leaf" else "a constant")
+    fix = IN_LEARNED if node.kind == "leaf" else IN_DATA
+    data_made = Made(None, node.shape or (), node.line, name)
+    return report_on(data_made, ~np.isfinite(value), (node.name or "value", value), {}, (), "data", fix=fix)
 
 
 def _backward(graph: Graph) -> NonfiniteReport:
     """The first rule, in the order of the walk, that makes gradients that are not finite; false if none does."""
-    into: dict[int, list[Any]] = {}
-    out_of: dict[int, list[Any]] = {}
-    for edge in graph.edges:
-        into.setdefault(edge.target, []).append(edge)
-        out_of.setdefault(edge.source, []).append(edge)
-    through: dict[int, tuple[Step, ...]] = {}  # the ops that a node's gradient came through
-    explained = None
+    through: dict[int, tuple[Made, ...]] = {}  # what a node's gradient came through
+    explained: NonfiniteReport | None = None  # a rule whose operands are a reason for what it made
     leaves = [node.number for node in graph.nodes if node.kind == "leaf"]
     for number in (*graph.order, *leaves):
-        node = graph.nodes[number]
-        chain = through.get(number, ())
+        node, chain = graph.nodes[number], through.get(number, ())
         g = node.gradient
-        if g is not None and not all_finite(g) and all(_fine(edge.gradient) for edge in out_of.get(number, ())):
-            fix = "scale the loss down, or compute in float64: the gradients of its uses are finite"
-            return report_on(_step(node), None, ~np.isfinite(g), ("the sum of dout", g), {}, chain, "backward", fix)
-        for edge in into.get(number, ()):
+        if not _fine(g) and all(_fine(edge.gradient) for edge in graph.outgoing[number]):
+            out = "the sum of dout", g
+            return report_on(_made(node), ~np.isfinite(g), out, {}, chain, "backward", fix=OF_SUM)  # type: ignore[arg-type]  # not fine: not None
+        for edge in graph.incoming[number]:
             if not _fine(edge.gradient):
-                operands = _operands_of_rule(graph, node)
+                operands, out = _operands_of_rule(graph, node), (f"d{edge.argument}", edge.gradient)
                 bad = fresh(edge.gradient, operands.values(), node.op)
-                told = _step(node), node.op, bad, (f"d{edge.argument}", edge.gradient), operands, chain, "backward"
-                if bad is not None:
-                    return report_on(*told)
-                explained = explained or (*told[:2], ~np.isfinite(edge.gradient), *told[3:])
-            through.setdefault(edge.source, (_step(node), *chain)[:CHAIN])
-    return report_on(*explained) if explained is not None else NonfiniteReport()
+                if bad is not None or explained is None:
+                    report = report_on(
+                        _made(node),
+                        ~np.isfinite(edge.gradient) if bad is None else bad,  # type: ignore[arg-type]  # not None
+                        out,
+                        operands,
+                        chain,
+                        "backward",
+                        history=way(node, _before(graph))[1:],
+                        leaves=_leaves(graph),
+                    )
+                    if bad is not None:
+                        return report
+                    explained = report
+            through.setdefault(edge.source, (_made(node), *chain)[:CHAIN])
+    return explained or NonfiniteReport()
 
 
 def _fine(g: Any) -> bool:
@@ -173,18 +174,13 @@ def _where_used(bad: Any, shape: tuple[int, ...]) -> Any:
     return bad.any(axis=tuple(i for i, n in enumerate(shape) if n == 1), keepdims=True)
 
 
-def _step(node: GraphNode) -> Step:
-    if node.op is not None:
-        return Step.of(node.op, node.shape or (), node.line)
-    name = node.name or "a leaf"
-    return Step(name, name, node.shape or (), node.line)
+def _made(node: GraphNode) -> Made:
+    return Made.by(node, node.name or "a leaf")
 
 
-def _chain(graph: Graph, number: int) -> tuple[Step, ...]:
-    """The ops by which a node came, the latest first."""
-    steps: list[Step] = []
-    node: GraphNode | None = graph.nodes[number]
-    while node is not None and node.op is not None and len(steps) < CHAIN:
-        steps.append(_step(node))
-        node = next((graph.nodes[i] for i in node.inputs if graph.nodes[i].kind == "op"), None)
-    return tuple(steps)
+def _before(graph: Graph) -> Callable[[GraphNode], Iterator[GraphNode]]:
+    return lambda node: (graph.nodes[i] for i in node.inputs)
+
+
+def _leaves(graph: Graph) -> Iterator[tuple[str, Any]]:
+    return ((node.name, node.value) for node in graph.nodes if node.kind == "leaf" and node.value is not None)

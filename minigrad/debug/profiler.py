@@ -6,25 +6,29 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.debug.report import Step
-from minigrad.errors import CheckpointError, DTypeError, describe
+from minigrad.debug.report import brief, noted
+from minigrad.errors import CheckpointError, DTypeError, GraphError, describe
 from minigrad.io.atomic import replacing
-from minigrad.op import Op
+from minigrad.op import Op, registry
 from minigrad.tape import Node
-from minigrad.watch import Line, Watcher, modules, now, user_line, watching
+from minigrad.tensor import plain
+from minigrad.watch import Call, Line, Watcher, in_words, modules, now, user_line, watching
 
 __all__ = ["Event", "Profile", "Row", "profile"]
 
 
 class Event(NamedTuple):
-    """A call of an op ("forward") or of its rule ("backward"). start, seconds: in seconds since the block began."""
+    """A call of an op ("forward") or of its rule ("backward").
+
+    start, seconds: in seconds since the block began. line, modules: those that called the op, also for its rule.
+    """
 
     op: Op
     direction: str
@@ -40,8 +44,9 @@ class Event(NamedTuple):
 class Row:
     """What an op has cost: calls and seconds forward, calls of its rule and seconds backward, bytes.
 
-    allocated: bytes of results, but for views. saved: bytes of the arrays that the tape keeps for rules, each array
-    counted once, for the op that kept it first.
+    allocated: bytes that forward made, results and what is kept for the rule, but for views. gradients: bytes that the
+    rule made. saved: bytes that the tape keeps alive for rules, each array, with all views of it, counted once, for the
+    op that kept it first.
     """
 
     op: str
@@ -50,6 +55,7 @@ class Row:
     rules: int = 0
     backward: float = 0.0
     allocated: int = 0
+    gradients: int = 0
     saved: int = 0
 
     @property
@@ -72,11 +78,33 @@ class Profile(Watcher):
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self._rows: dict[str, Row] = {}
-        self._began = self._ended = now()
+        self._rows: dict[type[Op], Row] = {}
+        self._began: float | None = None
+        self._ended: float | None = None
         self._done: dict[int, list[tuple[float, float]]] = {}  # by thread: start and seconds of what has been
         self._kept: dict[int, weakref.ref[Any]] = {}
-        self._words: dict[tuple[int, int], tuple[Any, Any, str]] = {}
+
+    def __enter__(self) -> Profile:
+        if self._began is not None:
+            raise GraphError(
+                "debug.profile",
+                "a profile that has been used already",
+                "one for each block",
+                "write `with profile() as p:` again",
+            )
+        self._watching = watching(self)
+        self._watching.__enter__()
+        self._began = now()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._ended = now()
+        self._watching.__exit__(*exc)
+
+    @property
+    def elapsed(self) -> float:
+        """The seconds that the block has taken, so far."""
+        return 0.0 if self._began is None else (self._ended or now()) - self._began
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -86,94 +114,79 @@ class Profile(Watcher):
     @property
     def total(self) -> Row:
         """The sum of all rows."""
-        rows = self._rows.values()
-        return Row(
-            "total",
-            sum(r.calls for r in rows),
-            sum(r.forward for r in rows),
-            sum(r.rules for r in rows),
-            sum(r.backward for r in rows),
-            sum(r.allocated for r in rows),
-            sum(r.saved for r in rows),
-        )
+        total = Row("total")
+        for row in self._rows.values():
+            for key in vars(total).keys() - {"op"}:
+                setattr(total, key, getattr(total, key) + getattr(row, key))
+        return total
 
     # While it runs
 
     def called(self, op: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any, began: float, ended: float) -> None:
-        shapes = (*(np.shape(a) for a in arrays), t._data.shape)
-        row = self._note(op, "forward", began, ended, shapes)
+        out, node = t._data, t._node
+        call = Call(user_line(), modules=in_words(modules.get())) if node is None else noted(node)
+        row = self._note(op, "forward", began, ended, (*map(np.shape, arrays), out.shape), call)
         row.calls += 1
-        out = t._data
-        if out.base is None or not any(isinstance(a, np.ndarray) and np.may_share_memory(out, a) for a in arrays):
-            row.allocated += out.nbytes
-        if t._node is not None:
-            row.saved += sum(map(self._keep, (*(t._node.saved or ()), *(getattr(t._node, "inputs", None) or ()))))
+        made = [out]
+        if node is not None:
+            row.saved += sum(map(self._keep, (*_arrays(node.saved), *_arrays(getattr(node, "inputs", None)))))
+            if op.keeps in op.asks:
+                made += _arrays(node.saved[op.asks.index(op.keeps)])
+        row.allocated += _made(made, arrays)
 
     def after_rule(self, node: Node, dout: Any, grads: Sequence[Any], began: float, ended: float) -> None:
-        self._note(node.op, "backward", began, ended, (node.shape,)).rules += 1
+        call = getattr(node, "call", None) or Call(None)
+        row = self._note(node.op, "backward", began, ended, (node.shape,), call)
+        row.rules += 1
+        made = [plain(g) for g, parent in zip(grads, node.parents, strict=True) if g is not None and parent is not None]
+        row.gradients += _made(made, (plain(dout), *_arrays(node.saved)))
 
-    def _note(self, op: Op, direction: str, start: float, end: float, shapes: tuple[tuple[int, ...], ...]) -> Row:
+    def _note(
+        self, op: Op, direction: str, began: float, ended: float, shapes: tuple[tuple[int, ...], ...], call: Call
+    ) -> Row:
         """Writes an event down, and its own seconds into its row."""
-        thread, seconds = threading.get_ident(), end - start
+        thread, seconds = threading.get_ident(), ended - began
         done = self._done.setdefault(thread, [])
         own = seconds
-        while done and done[-1][0] >= start:
+        while done and done[-1][0] >= began:
             own -= done.pop()[1]
         self.events.append(
-            Event(op, direction, start - self._began, seconds, thread, shapes, user_line(), self._running())
+            Event(op, direction, began - (self._began or 0.0), seconds, thread, shapes, call.line, call.modules)
         )
-        row = self._rows.setdefault(op.name, Row(op.name))
+        row = self._rows.setdefault(type(op), Row(_name(op)))
         if direction == "forward":
             row.forward += max(own, 0.0)
         else:
             row.backward += max(own, 0.0)
         if len(done) > 10_000:  # those before can hardly be parts of an op that still runs
             del done[:5_000]
-        done.append((start, now() - start))  # with the time of this method, which is no op's either
+        done.append((began, now() - began))  # with the time of those who look on, which is no op's either
         return row
 
-    def _keep(self, value: Any) -> int:
-        """The bytes of an array that is kept now and was not before."""
-        if isinstance(value, tuple):
-            return sum(map(self._keep, value))
-        if not isinstance(value, np.ndarray):
-            return 0
-        root = value
-        while isinstance(root.base, np.ndarray):
-            root = root.base
+    def _keep(self, value: np.ndarray[Any, Any]) -> int:
+        """The bytes of an array that is kept now and was not before, by itself or as a view."""
+        root = _root(value)
         key = id(root)
         known = self._kept.get(key)
         if known is not None and known() is root:
             return 0
         self._kept[key] = weakref.ref(root, lambda ref: self._kept.get(key) is ref and self._kept.pop(key))
-        return value.nbytes
-
-    def _running(self) -> tuple[str, ...]:
-        """The modules that run, outermost first: "Sequential", "0: Linear"."""
-        running = modules.get()
-        words = [type(module).__name__ for module in running]
-        for i in range(1, len(running)):
-            key = id(running[i - 1]), id(running[i])
-            if key not in self._words:
-                found = (name for name, child in running[i - 1].named_modules() if child is running[i])
-                name = next(found, "")
-                # With the modules, so that their ids stay theirs.
-                self._words[key] = running[i - 1], running[i], f"{name}: {words[i]}" if name else words[i]
-            words[i] = self._words[key][2]
-        return tuple(words)
+        return root.nbytes
 
     # Afterwards
 
     def __str__(self) -> str:
         total = self.total
-        table = [("op", "calls", "forward", "rules", "backward", "total", "share", "allocated", "saved")]
+        table: list[tuple[str, ...]] = [
+            ("op", "calls", "forward", "rules", "backward", "total", "share", "allocated", "gradients", "saved")
+        ]
         for r in (*self.rows, total):
             share = f"{r.seconds / total.seconds:.0%}" if total.seconds else ""
             times = (_seconds(r.forward), str(r.rules), _seconds(r.backward), _seconds(r.seconds))
-            table.append((r.op, str(r.calls), *times, share, _bytes(r.allocated), _bytes(r.saved)))
+            table.append((r.op, str(r.calls), *times, share, *map(_bytes, (r.allocated, r.gradients, r.saved))))
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in table]
-        return "\n".join([*lines, f"{_seconds(self._ended - self._began)} in all, with what is done between ops"])
+        return "\n".join([*lines, f"{_seconds(self.elapsed)} in all, with what is done between ops"])
 
     def to_chrome_trace(self, path: str | os.PathLike[str]) -> None:
         """Writes the events as JSON for chrome://tracing or https://ui.perfetto.dev, whole or not at all.
@@ -192,7 +205,7 @@ class Profile(Watcher):
         for e in sorted(self.events, key=lambda e: (e.thread, e.start, -e.seconds)):
             events.append(
                 {
-                    "name": e.op.name if e.direction == "forward" else f"{e.op.name}.backward",
+                    "name": _name(e.op) + (".backward" if e.direction == "backward" else ""),
                     "cat": e.direction,
                     "ph": "X",
                     "ts": round(e.start * 1e6, 3),
@@ -200,7 +213,7 @@ class Profile(Watcher):
                     "pid": pid,
                     "tid": threads[e.thread],
                     "args": {
-                        "op": Step.of(e.op, (), None).text,
+                        "op": brief(e.op),
                         "shapes": " ".join(map(str, e.shapes)),
                         "line": "" if e.line is None else str(e.line),
                         "module": " > ".join(e.modules),
@@ -216,12 +229,12 @@ class Profile(Watcher):
             raise CheckpointError(where, error.got, error.expected, error.fix) from error
 
 
-@contextmanager
-def profile() -> Iterator[Profile]:
+def profile() -> Profile:
     """Within, the time and the bytes of every op and rule are written down: `with profile() as p`, then print(p).
 
-    For this thread or asyncio task alone. Each call costs some 10 us, which are not counted as an op's (a step of the
-    book's network on 100 digits takes 1.3 times as long), and some hundred bytes until p is dropped.
+    For this thread or asyncio task, and tasks that are begun within, as long as the block runs. Each call costs some
+    10 us, which are not counted as an op's (a step of the book's network on 100 digits takes 1.4 times as long), and
+    some hundred bytes until p is dropped. GraphError for a second block with the same p.
 
     >>> import minigrad as mg
     >>> x = mg.Tensor(np.ones((100, 100)), requires_grad=True)
@@ -230,12 +243,42 @@ def profile() -> Iterator[Profile]:
     >>> [(row.op, row.calls, row.rules, row.allocated) for row in sorted(p.rows, key=lambda row: row.op)]
     [('exp', 1, 1, 80000), ('sum', 1, 1, 8)]
     """
-    p = Profile()
-    try:
-        with watching(p):
-            yield p
-    finally:
-        p._ended = now()
+    return Profile()
+
+
+def _name(op: Op) -> str:
+    """The op's name; for a user's own that has the name of one of the package's, its class."""
+    cls = type(op)
+    return f"{cls.__module__}.{cls.__qualname__}" if op.outside and op.name in _names() else op.name
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(cls.name for cls in registry())
+
+
+def _arrays(values: Any) -> list[np.ndarray[Any, Any]]:
+    """The arrays among values, which may be in tuples."""
+    if isinstance(values, tuple):
+        return [array for value in values for array in _arrays(value)]
+    return [values] if isinstance(values, np.ndarray) else []
+
+
+def _root(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array whose memory this one looks at; a stretched one may look at it through a dummy of NumPy's."""
+    while array.base is not None:
+        base = array.base if isinstance(array.base, np.ndarray) else getattr(array.base, "base", None)
+        if not isinstance(base, np.ndarray):
+            break
+        array = base
+    return array
+
+
+def _made(made: Sequence[Any], given: Sequence[Any]) -> int:
+    """The bytes of the arrays that look at no memory of those given, each once."""
+    known = {id(_root(a)) for a in given if isinstance(a, np.ndarray)}
+    new = {id(root): root.nbytes for root in map(_root, made) if id(root) not in known}
+    return sum(new.values())
 
 
 def _seconds(value: float) -> str:

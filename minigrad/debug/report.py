@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import linecache
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigrad.contract import Domain
+from minigrad.debug.fixes import fix_for
 from minigrad.errors import MinigradError
 from minigrad.graph.data import number
 from minigrad.op import Op
-from minigrad.watch import Line
+from minigrad.watch import Call, Line, in_words, modules, user_line
 
 __all__ = [
     "AnomalyError",
+    "Made",
     "NonfiniteReport",
     "Step",
     "Values",
     "all_finite",
-    "blamed",
+    "brief",
     "fresh",
+    "noted",
     "report_on",
-    "values_at",
+    "way",
 ]
 
 CHAIN = 6  # ops that are told of, the latest first
@@ -47,14 +50,12 @@ def fresh(out: Any, operands: Iterable[Any], op: Op | None) -> Any:
     """Where out is not finite and the operands are no reason for it: booleans of out's shape; None if nowhere.
 
     A reason for a nan is a nan, and for an infinity a nan or an infinity: at the same entry where op works entry by
-    entry, anywhere among the operands for any other op, or as a parameter of it.
+    entry, anywhere among the operands for any other op. A parameter of op is a reason for entries equal to it.
     """
     if all_finite(out):
         return None
     nan, inf = np.isnan(out), np.isinf(out)
-    parameters = [v for v in vars(op).values() if isinstance(v, (float, np.ndarray))] if op is not None else []
-    for x in (*operands, *parameters):
-        x = np.asarray(x)
+    for x in map(np.asarray, operands):
         if all_finite(x):
             continue
         its_nan, its_inf = np.isnan(x), np.isinf(x)
@@ -63,6 +64,9 @@ def fresh(out: Any, operands: Iterable[Any], op: Op | None) -> Any:
             its_nan, its_inf = its_nan.any(), its_inf.any()
         nan, inf = nan & ~its_nan, inf & ~(its_nan | its_inf)
     bad = nan | inf
+    for value in vars(op).values() if op is not None else ():
+        if isinstance(value, (float, np.ndarray)) and not all_finite(value):
+            bad &= ~(np.isin(out, value) | (np.isnan(out) & np.isnan(value).any()))
     return bad if bad.any() else None
 
 
@@ -107,12 +111,7 @@ class Step:
     text: str
     shape: tuple[int, ...]
     line: Line | None
-
-    @classmethod
-    def of(cls, op: Op, shape: tuple[int, ...], line: Line | None) -> Step:
-        """The step that op is, its parameters in at most 60 characters."""
-        text = " ".join(repr(op).split())
-        return cls(op.name, text if len(text) <= 60 else text[:57] + "...", shape, line)
+    is_op: bool = True
 
     @property
     def where(self) -> str:
@@ -126,12 +125,61 @@ class Step:
         return ", ".join(filter(None, [f"{self.text} -> {self.shape}", self.where]))
 
 
+class Made(NamedTuple):
+    """How an array came to be: by an op, or, without one, as a leaf or constant that is called `name`.
+
+    It becomes a Step when somebody asks: to put 900 labels among an op's parameters into words takes a millisecond.
+    """
+
+    op: Op | None
+    shape: tuple[int, ...]
+    line: Line | None
+    name: str = ""
+
+    @classmethod
+    def by(cls, node: Any, name: str = "") -> Made:
+        """What is known of a tape.Node or a GraphNode."""
+        known = getattr(node, "call", node)
+        return cls(node.op, node.shape or (), getattr(known, "line", None), name)
+
+    @property
+    def step(self) -> Step:
+        """The same in words, parameters in at most 60 characters."""
+        if self.op is None:
+            return Step(self.name, self.name, self.shape, self.line, False)
+        return Step(self.op.name, brief(self.op), self.shape, self.line)
+
+
+def brief(op: Op) -> str:
+    """An op with its parameters in at most 60 characters."""
+    text = " ".join(repr(op).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def noted(node: Any) -> Call:
+    """How a node is made, from within its call: as it has been written down, or is now."""
+    call: Call | None = getattr(node, "call", None)
+    if call is None:
+        call = node.call = Call(user_line(), modules=in_words(modules.get()))
+    return call
+
+
+def way(node: Any, before: Callable[[Any], Iterable[Any]]) -> tuple[Made, ...]:
+    """How a node came, the latest op first: from each to the first of those before it that an op has made."""
+    found: list[Made] = []
+    while node is not None and node.op is not None and len(found) < CHAIN:
+        found.append(Made.by(node))
+        node = next((other for other in before(node) if other is not None and other.op is not None), None)
+    return tuple(found)
+
+
 @dataclass(frozen=True, repr=False)
 class NonfiniteReport:
     """Where a value that is not finite comes from; true if there is one. Printed: all of it.
 
     origin: the Step that made it, None if everything is finite. direction: "forward", "backward" (its rule made a
-    gradient that is not finite), or "data" (it was there before any op). value: what it made, nan, inf or -inf.
+    gradient that is not finite, or finite ones that reach it add up to one: then there are no operands), or "data" (it
+    was there before any op). value: what it made, nan, inf or -inf.
     index: the first such entry of `result`. at: the operands' values there, by name, where they have that entry.
     operands: what the op, or its rule, was given. chain: the ops that led there, the latest first: those the operand
     came from, or, backward, those the gradient came through. fix: one that fits the op.
@@ -163,6 +211,9 @@ class NonfiniteReport:
         place = f"{self.result.name}{list(self.index) if self.index else ''}"
         if self.direction == "data":
             return f"{place} is {self.value} already, and no op made it"
+        if not self.operands:
+            added = ", and what was added up is finite" if self.direction == "backward" else ""
+            return f"{place} is {self.value}{added}"
         given = ", ".join(f"{name} = {number(value)}" for name, value in self.at.items())
         infinite = any(map(np.isinf, self.at.values())) if self.at else any(x.infinities for x in self.operands)
         clean = not any(x.nans or x.infinities for x in self.operands)
@@ -174,7 +225,9 @@ class NonfiniteReport:
         """The op, or its rule, with parameters."""
         if self.origin is None:
             return "all ops"
-        return f"{self.origin.text}.backward" if self.direction == "backward" else self.origin.text
+        if self.direction != "backward":
+            return self.origin.text
+        return f"{self.origin.text}.backward" if self.origin.is_op else f"gradient of {self.origin.text}"
 
     @property
     def details(self) -> str:
@@ -186,7 +239,7 @@ class NonfiniteReport:
         if self.chain:
             came = "whose gradient came through" if self.direction == "backward" else "which came from"
             lines += [f"  {came}", *(f"    {step}" for step in self.chain)]
-        if self.origin.line is None and self.direction != "data":
+        if self.origin.line is None and self.origin.is_op:
             lines.append("  lines are noted for ops that run within detect_anomaly() or graph.record()")
         return "\n".join(lines)
 
@@ -223,34 +276,48 @@ class AnomalyError(MinigradError, FloatingPointError):
 
 
 def report_on(
-    step: Step,
-    op: Op | None,
+    made: Made,
     bad: Any,
     out: tuple[str, Any],
     operands: Mapping[str, Any],
-    chain: Sequence[Step],
+    chain: Sequence[Made] | Callable[[int], Sequence[Made]] = (),
     direction: str = "forward",
+    *,
     fix: str = "",
+    history: Sequence[Made] | None = None,
+    leaves: Iterable[tuple[str, Any]] = (),
 ) -> NonfiniteReport:
-    """The report on bad entries of out, (name, array), which op made of operands, {name: array}."""
+    """The report on bad entries of out, (name, array), that came to be as `made` says, of operands, {name: array}.
+
+    chain: what led there, or a function that gives it for the number of the operand that is to blame.
+    fix: in place of the one that is found by history, how the operand came (None: chain), and by leaves, names and
+    arrays of what may be learned.
+    """
     name, array = out
     index = tuple(int(i) for i in np.argwhere(bad)[0])
-    at = values_at(index, array.shape, operands) if op is None or op.elementwise else {}
-    before = chain[0].name if chain else ""
+    value = float(array[index])
+    at = _values_at(index, array.shape, operands) if made.op is not None and made.op.elementwise else {}
+    if callable(chain):
+        chain = chain(_blamed(made.op, list(operands.values()), list(at.values()))) if operands else ()
+    chain = chain[:CHAIN]
     return NonfiniteReport(
-        step,
+        made.step,
         direction,
-        float(array[index]),
+        value,
         index,
         at,
         Values.of(name, array),
         tuple(Values.of(x, a) for x, a in operands.items()),
-        tuple(chain[:CHAIN]),
-        fix or fix_for(step.name, op, direction, before, at, float(array[index]), operands),
+        tuple(link.step for link in chain),
+        fix or fix_for(made.op, direction, _ops(chain if history is None else history), at, value, operands, leaves),
     )
 
 
-def values_at(index: tuple[int, ...], shape: tuple[int, ...], operands: Mapping[str, Any]) -> dict[str, float]:
+def _ops(chain: Sequence[Made]) -> list[Op]:
+    return [link.op for link in chain if link.op is not None]
+
+
+def _values_at(index: tuple[int, ...], shape: tuple[int, ...], operands: Mapping[str, Any]) -> dict[str, float]:
     """The operands' values at an entry of a result of this shape, where they broadcast to it."""
     found = {}
     for name, a in operands.items():
@@ -261,65 +328,16 @@ def values_at(index: tuple[int, ...], shape: tuple[int, ...], operands: Mapping[
     return found
 
 
-def blamed(op: Op, arrays: Sequence[Any], at: Sequence[float]) -> int:
+def _blamed(op: Op | None, arrays: Sequence[Any], at: Sequence[float]) -> int:
     """The number of the operand that lies furthest outside of the domain that op declares for it."""
 
-    def outside(domain: Domain, value: float) -> float:
+    def outside(domain: Any, value: float) -> float:
+        if not isinstance(domain, Domain):
+            return 0.0
         gap = max((domain.gap - abs(value - point) for point in domain.away), default=0.0)
         return max(domain.low - value, value - domain.high, gap)
 
-    n = len(at)
-    domains = op.domain if isinstance(op.domain, tuple) and len(op.domain) == n else (op.domain,) * n
-    if not n:  # no entries that correspond: the operand with the largest value
-        at = [float(np.abs(a).max()) if np.size(a) else 0.0 for a in map(np.asarray, arrays)]
-        return int(np.argmax(at)) if at else 0
-    return int(np.argmax([outside(d, v) if isinstance(d, Domain) else 0.0 for d, v in zip(domains, at, strict=True)]))
-
-
-_LESS = "scale the operands down, or compute with their logarithms"
-_WIDER = "compute in float64, or scale the operands down"
-_SHIFT = "use logsumexp, log_softmax or softmax_cross_entropy, which shift by the largest value, or x - max(x)"
-_FORWARD = {
-    "log": "keep x above 0: log(clip(x, 1e-12)), or log1p(x) for log(1 + x)",
-    "log1p": "keep x above -1: log1p(clip(x, -1 + 1e-12))",
-    "sqrt": "keep x at 0 or above: sqrt(clip(x, 0))",
-    "divide": "keep y away from 0: x / (y + 1e-12) for y >= 0, or where(y != 0, x / where(y != 0, y, 1), 0)",
-    "power": "keep x above 0: clip(x, 1e-12) ** y",
-    "arcsin": "keep x within -1 and 1: arcsin(clip(x, -1, 1))",
-    "arccos": "keep x within -1 and 1: arccos(clip(x, -1, 1))",
-    "softmax": "leave at least one entry of each row above -inf",
-    "log_softmax": "leave at least one entry of each row above -inf",
-    "astype": "keep the wider dtype: float64 where float32 or float16 overflows",
-    "exp": _SHIFT,
-}
-_BACKWARD = {
-    "sqrt": "use norm, whose gradient at 0 is 0, or sqrt(x + 1e-12)",
-    "power": "keep x away from 0: (x + 1e-12) ** y, or norm, whose gradient at 0 is 0",
-    "arcsin": "keep x between -1 and 1: arcsin(clip(x, -1 + 1e-12, 1 - 1e-12))",
-    "arccos": "keep x between -1 and 1: arccos(clip(x, -1 + 1e-12, 1 - 1e-12))",
-}
-_INSIDE = {"softmax": "log_softmax(x) in place of log(softmax(x))", "sigmoid": "log_sigmoid(x), not log(sigmoid(x))"}
-
-
-def fix_for(
-    name: str,
-    op: Op | None,
-    direction: str,
-    before: str,
-    at: Mapping[str, float],
-    value: float,
-    operands: Mapping[str, Any],
-) -> str:
-    """What to write in place of an op that made `value`; before: the op whose result it was given."""
-    if name == "log" and before in _INSIDE:
-        return f"use {_INSIDE[before]}"
-    if any(np.isinf(np.asarray(a)).any() for a in operands.values()) and name not in ("softmax", "log_softmax"):
-        return "look where the infinity among the operands came from: inf - inf, 0 * inf and inf / inf are nan"
-    known = _FORWARD | _BACKWARD if direction == "backward" else _FORWARD
-    overflow = np.isinf(value) and 0 not in at.values() and name in ("divide", "power")
-    if name in known and not overflow:
-        return known[name]
-    if op is not None and op.outside:
-        return f"look at what {direction} of {op.name} does with such values"
-    wide = all(np.asarray(a).dtype.kind != "f" or np.asarray(a).itemsize >= 8 for a in operands.values())
-    return _LESS if wide else _WIDER
+    if op is None or not at:  # no entries that correspond: the operand with the largest value
+        return int(np.argmax([float(np.abs(a).max()) if np.size(a) else 0.0 for a in map(np.asarray, arrays)]))
+    domains = op.domain if isinstance(op.domain, tuple) and len(op.domain) == len(at) else (op.domain,) * len(at)
+    return int(np.argmax([outside(domain, value) for domain, value in zip(domains, at, strict=True)]))

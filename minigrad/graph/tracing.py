@@ -14,7 +14,7 @@ from minigrad.graph.data import Edge, Graph, GraphNode
 from minigrad.sums import unbroadcast
 from minigrad.tape import Leaf, Node, ancestors, walk
 from minigrad.tensor import Tensor
-from minigrad.watch import Call, Watcher, modules, user_line, watchers, watching
+from minigrad.watch import Call, Watcher, here, in_words, modules, user_line, watchers, watching
 
 __all__ = ["as_graph", "record", "trace"]
 
@@ -35,7 +35,7 @@ class _Recorder(Watcher):
             for array, parent in zip(arrays, node.parents, strict=True)
         )
         names = tuple(arg.name if isinstance(arg, Tensor) else None for arg in args)
-        node.call = Call(user_line(), values, names, _in_words(modules.get()))
+        node.call = Call(user_line(), values, names, in_words(modules.get()))
 
     def copy(self, array: Any) -> Any:
         """The array as it is now, since it may be written later; the same copy while it stays as it is."""
@@ -53,18 +53,6 @@ class _Recorder(Watcher):
 
 def _same(a: Any, b: Any) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and bool(np.array_equal(a, b, equal_nan=True))
-
-
-def _in_words(running: Sequence[Any]) -> tuple[str, ...]:
-    """The modules that are running, outermost first: "Sequential", then "0: Linear"."""
-    words = []
-    for i, module in enumerate(running):
-        kind = type(module).__name__
-        if i:
-            name = next((name for name, child in running[i - 1].named_modules() if child is module), "")
-            kind = f"{name}: {kind}" if name else kind
-        words.append(kind)
-    return tuple(words)
 
 
 @contextmanager
@@ -267,7 +255,7 @@ class _Flows(Watcher):
         self.order: list[Node] = []
 
     def run(self, root: Node, output: Tensor) -> None:
-        before = watchers.set(())
+        before = watchers.set(tuple(watcher for watcher in here() if watcher.always))
         try:
             with watching(self):
                 found, _ = walk([root], [np.ones(output.shape, output.dtype)], retain_graph=True)
