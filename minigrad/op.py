@@ -118,14 +118,13 @@ class Op:
         asks, _ = _parameters(cls.backward)
         cls.asks = asks[1:]
         cls.outside = not cls.__module__.startswith("minigrad.")
-        for key in ("gradients", "cases"):
-            if not isinstance(getattr(cls, key), tuple):
-                raise DTypeError(
-                    f"{cls.__name__}.{key}",
-                    describe(getattr(cls, key)),
-                    "a tuple: one entry for each argument of forward" if key == "gradients" else "a tuple of Cases",
-                    f"write {key} = (..., ), with a comma after the last",
-                )
+        if not isinstance(cls.gradients, tuple):
+            raise DTypeError(
+                f"{cls.__name__}.gradients",
+                describe(cls.gradients),
+                "a tuple: one text for each argument of forward",
+                f"write gradients = ({cls.gradients!r},), with a comma",
+            )
         cls.carries = cls.elementwise or cls.moves or cls.carry is not Op.carry
         if cls.selects and not cls.moves:
             raise DTypeError(

@@ -297,7 +297,7 @@ def _visit(
             ended = now()
             for watcher in looking_on:
                 watcher.after_rule(node, dout, grads, began, ended)
-        if release:
+        if release:  # as in _release, without a call
             node.saved = None
             node.parents = ()
             if op.keeps is not None:
