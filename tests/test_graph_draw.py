@@ -14,7 +14,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import graph, nn
-from minigrad.errors import ArgumentError, CheckpointError, DTypeError, GraphError
+from minigrad.errors import ArgumentError, CheckpointError, DTypeError, GradientError, GraphError
 from minigrad.graph import Edge, Graph, GraphNode
 from minigrad.graph.shapes import lines
 from minigrad.graph.svg import width
@@ -117,7 +117,7 @@ def test_two_arguments_that_are_one_tensor_have_two_arrows_and_a_sum() -> None:
     picture = graph.draw(x * x)
     assert len(groups(picture, "edge")) == 3
     assert texts(picture, "gradient").count("3") == 2
-    assert "Σ 6" in texts(picture, "gradient")
+    assert "total 6" in texts(picture, "gradient")
 
 
 def test_arguments_are_named_where_they_differ() -> None:
@@ -126,6 +126,99 @@ def test_arguments_are_named_where_they_differ() -> None:
     assert texts(graph.draw(a + b), "argument") == []
     assert texts(graph.draw(1 / a), "argument") == []
     assert texts(graph.draw(2 / a), "argument") == ["x", "y"]
+
+
+class Line(mg.Op):
+    """out = x * w + b"""
+
+    def forward(self, x: Any, w: Any, b: Any) -> Any:
+        return x * w + b
+
+    def backward(self, dout: Any, x: Any, w: Any) -> Any:
+        return dout * w, dout * x, dout
+
+
+class Divide(mg.Op):
+    """out = x / y, as the package's own has it."""
+
+    def forward(self, x: Any, y: Any) -> Any:
+        return x / y
+
+    def backward(self, dout: Any, x: Any, y: Any) -> Any:
+        return dout / y, -dout * x / y**2
+
+
+def test_of_an_op_of_the_user_every_argument_is_drawn() -> None:
+    assert texts(graph.draw(Line()(leaf(5.0), 3.0, 0.0)), "name") == ["x", "3", "0"]
+    assert texts(graph.draw(Divide()(1.0, leaf(5.0))), "name") == ["1", "x"]
+
+
+def test_what_was_not_given_to_an_op_is_not_drawn() -> None:
+    q = leaf(np.ones((2, 3)))
+    assert texts(graph.draw(mg.scaled_dot_product_attention(q, q, q)), "argument") == ["query", "key", "value"]
+    x, W = leaf(np.ones((2, 3))), leaf(np.ones((2, 3)), "W")
+    assert texts(graph.draw(mg.linear(x, W)), "name") == ["x", "W"]
+    assert texts(graph.draw(mg.clip(leaf(1.0), 0.0)), "name") == ["x", "0"]
+    assert texts(graph.draw(1 / leaf(2.0)), "name") == ["x"]
+
+
+def test_an_op_of_three_named_arguments_is_a_box() -> None:
+    picture = graph.draw(mg.clip(leaf(0.5), 0.0, 1.0))
+    assert texts(picture, "argument") == ["x", "a_min", "a_max"]
+    assert [*tree(picture).iter(f"{SVG}circle")] == []
+
+
+def test_an_index_is_written_as_in_python() -> None:
+    x = leaf(np.ones((2, 16)))
+    assert texts(graph.draw(x[:, 8:12]), "symbol") == ["x[:, 8:12]"]
+    assert texts(graph.draw(x[-1]), "symbol") == ["x[-1]"]
+    assert texts(graph.draw(x[np.ones((2, 16), bool)]), "symbol") == ["x[bool (2, 16)]"]
+    assert texts(graph.draw(x[:, 8:12]), "small") == ["arrays: shape, then min | mean | max"]
+
+
+def test_a_large_array_as_a_parameter_is_told_by_its_shape() -> None:
+    class Times(mg.Op):
+        by: Any
+
+        def forward(self, x: Any) -> Any:
+            return x * self.by
+
+        def backward(self, dout: Any) -> Any:
+            return dout * self.by
+
+    picture = graph.draw(Times(np.ones((3, 4)))(leaf(np.ones((3, 4)))))
+    assert "by=float64 (3, 4)" in texts(picture, "small")
+    assert "array(" not in picture.svg
+
+
+def test_a_constant_that_is_used_twice_is_seen_to_be_one() -> None:
+    c = np.arange(12.0)
+    with graph.record():
+        near = graph.draw(mg.sin(leaf(np.ones(12)) * c) + c)
+        y = leaf(np.ones(12)) * c
+        for _ in range(9):
+            y = mg.sin(y)
+        far = graph.draw(y * c)
+    assert texts(near, "name").count("constant") == 1
+    assert texts(far, "name").count("constant 1") == 2
+
+
+def test_huge_values_have_a_mean() -> None:
+    assert lines(np.full(10, 1.5e308)).lines == ("(10,)", "1.5e308 | 1.5e308 | 1.5e308")
+
+
+def test_without_gradients_nothing_is_walked() -> None:
+    class Wrong(mg.Op):
+        def forward(self, x: Any) -> Any:
+            return x * 2
+
+        def backward(self, dout: Any) -> Any:
+            return np.ones(7)
+
+    y = Wrong()(leaf([1.0, 2.0]))
+    with pytest.raises(GradientError):
+        graph.draw(y)
+    assert "backward" not in graph.draw(y, gradients=False).svg.split("</style>")[1]
 
 
 @pytest.mark.parametrize(
@@ -138,8 +231,8 @@ def test_arguments_are_named_where_they_differ() -> None:
         (1e-30, ("1e−30",)),
         ([1.0, 2.5], ("[1, 2.5]",)),
         (np.zeros((0, 3)), ("(0, 3)", "empty")),
-        (np.ones((4, 5)), ("(4, 5)", "1 · 1 · 1")),
-        (np.full(6, 1 / 7), ("(6,)", "0.14 · 0.14 · 0.14")),
+        (np.ones((4, 5)), ("(4, 5)", "1 | 1 | 1")),
+        (np.full(6, 1 / 7), ("(6,)", "0.14 | 0.14 | 0.14")),
         ([True, False], ("[True, False]",)),
         (np.array([[1, 2, 3], [4, 5, 6]]), ("[1, 2, 3]", "[4, 5, 6]")),
     ],
@@ -282,6 +375,16 @@ def test_a_graph_shows_itself() -> None:
     assert traced._repr_html_() == graph.draw(traced)._repr_html_()
 
 
+def test_a_notebook_keeps_a_picture_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    formatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter()
+    kept: list[dict[str, str]] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: kept.append(data))
+    traced = graph.trace(mg.exp(leaf(2.0)))
+    for shown in (traced, graph.draw(traced)):
+        assert formatter.format(shown) == ({}, {})  # nothing beside what it displays itself
+        assert sorted(kept.pop()) == ["text/html", "text/plain"]
+
+
 @pytest.mark.parametrize(
     ("text", "thousandths"),
     [("0123456789", 5560), ("−+=<>×", 3504), ("WMmw%@", 5236), ("GOQHND", 4500), ("iljt.,:", 1778), ("abcdegho", 4393)],
@@ -335,8 +438,8 @@ def test_edges_into_a_box_are_one_arrow_with_their_sum() -> None:
     with graph.record():
         y = Twice()(mg.exp(x))
     assert texts(graph.draw(y, collapse=True), "gradient")[1] == f"{2 * np.exp(3.0):.5g}"
-    assert not [text for text in texts(graph.draw(y, collapse=True)) if "Σ" in text]
-    assert [text for text in texts(graph.draw(y)) if "Σ" in text]
+    assert not [text for text in texts(graph.draw(y, collapse=True)) if "total" in text]
+    assert [text for text in texts(graph.draw(y)) if "total" in text]
 
 
 def test_what_a_module_is_called_on_stays_outside() -> None:
@@ -346,19 +449,66 @@ def test_what_a_module_is_called_on_stays_outside() -> None:
     assert texts(graph.draw(y, collapse=True), "name") == ["x"]
 
 
-def test_beyond_400_nodes_modules_are_folded_then_chains_then_the_middle() -> None:
-    assert "0: Linear" in texts(graph.draw(net(110)), "symbol")
-    assert texts(graph.draw(net(210)), "symbol") == ["Sequential", "Σ"]
+def a_residual_net(depth: int) -> mg.Tensor:
+    h = mg.Tensor(np.ones((2, 4)), name="x")
+    with graph.record():
+        for k in range(depth):
+            h = h + mg.relu(h @ leaf(np.eye(4), f"W{k}"))
+        return mg.sum(h)
+
+
+def test_beyond_80_nodes_modules_are_opened_as_deep_as_few_boxes_are_left() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x: Any) -> Any:
+            return x + self.two(mg.relu(self.one(x)))
+
+    model = nn.Sequential(*(Block() for _ in range(30)))
+    with graph.record():
+        y = mg.sum(model(mg.Tensor(np.ones((4, 3)), name="x")))
+    assert texts(graph.draw(y), "symbol") == [*(f"{k}: Block" for k in range(30)), "Σ"]
+    assert len(texts(graph.draw(net(24)), "symbol")) == 49  # 98 nodes: each Linear and ReLU is a box
+
+
+def test_what_repeats_itself_is_one_box_between_its_first_and_last_time() -> None:
+    picture = graph.draw(a_residual_net(80))  # 322 nodes
+    assert sorted(texts(picture, "symbol")) == sorted(["dot", "relu", "+", "… 234 nodes …", "dot", "relu", "+", "Σ"])
+    assert "78 times dot, relu, +" in texts(picture, "small")
+    assert {"W0", "W79"} <= set(texts(picture, "name"))
+    deep = graph.draw(net(110))
+    assert "… 212 nodes …" in texts(deep, "symbol")
+    assert "106 times Linear, ReLU" in texts(deep, "small")
     chain = graph.draw(a_long_chain(300))
-    assert "… 594 nodes …" in texts(chain, "symbol")
-    assert "297 times sin, ×" in texts(chain, "small")
+    assert "… 592 nodes …" in texts(chain, "symbol")
+    assert "296 times ×, sin" in texts(chain, "small")
     assert len(groups(chain, "node")) < 20
-    w, y = leaf(np.eye(2), "W"), leaf(np.ones(2), "h")
-    for _ in range(200):
-        y = mg.tanh(y @ w + y)
-    folded = graph.draw(y)
-    assert "… 550 nodes …" in texts(folded, "symbol")
-    assert "183 times +, tanh, dot" in texts(folded, "small")
+
+
+def test_each_repetition_is_a_box_of_its_own() -> None:
+    y = a_long_chain(40)
+    for _ in range(50):
+        y = mg.tanh(mg.exp(mg.negative(y)))
+    assert {"36 times ×, sin", "48 times -, exp, tanh"} <= set(texts(graph.draw(y), "small"))
+
+
+def test_of_what_does_not_repeat_itself_the_middle_is_a_box() -> None:
+    rng = np.random.default_rng(0)
+    y = leaf(0.5)
+    for k in rng.integers(0, 5, 400):
+        y = [mg.sin, mg.tanh, mg.cos, mg.arctan, mg.sigmoid][k](y)
+    picture = graph.draw(y)
+    assert "… 370 nodes …" in texts(picture, "symbol")
+    assert len(groups(picture, "node")) < 40
+
+
+@pytest.mark.parametrize("made", [lambda: net(210), lambda: a_residual_net(130), lambda: a_long_chain(130)])
+def test_400_nodes_are_a_picture_of_two_screens_at_most(made: Any) -> None:
+    _, _, w, h = (float(x) for x in (tree(graph.draw(made())).get("viewBox") or "").split())
+    assert w <= 1300
+    assert h <= 1600
 
 
 def test_very_many_inputs_are_folded() -> None:
@@ -369,7 +519,7 @@ def test_very_many_inputs_are_folded() -> None:
 
 def test_a_graph_of_many_thousand_nodes_is_drawn() -> None:
     picture = graph.draw(a_long_chain(10_000))
-    assert "… 19,994 nodes …" in texts(picture, "symbol")
+    assert "… 19,992 nodes …" in texts(picture, "symbol")
     assert "30001 nodes" in picture.title
     fold = groups(picture, "fold")[0].get("data-node") or ""
     assert len(fold) < 100
@@ -385,10 +535,22 @@ def test_a_fold_never_makes_a_circle() -> None:
         assert graph.draw(y, collapse=collapse).svg.endswith("</svg>")
 
 
-@pytest.mark.parametrize("collapse", ["modules", 0, -1, 1.5, [1]])
+@pytest.mark.parametrize("collapse", [0, -1, np.int64(0)])
 def test_another_collapse_is_refused(collapse: Any) -> None:
-    with pytest.raises(ArgumentError, match=r"draw: collapse: .*None, True, False"):
+    with pytest.raises(ArgumentError, match=r"^graph\.draw: collapse: .*None, True, False"):
         graph.draw(net(1), collapse=collapse)
+
+
+@pytest.mark.parametrize("collapse", ["modules", 1.5, [1]])
+def test_what_is_no_collapse_is_refused(collapse: Any) -> None:
+    with pytest.raises(DTypeError, match=r"^graph\.draw: collapse: .*None, True, False"):
+        graph.draw(net(1), collapse=collapse)
+
+
+def test_numbers_of_numpy_collapse_too() -> None:
+    y = net(2)
+    assert graph.draw(y, collapse=np.int64(1)).svg == graph.draw(y, collapse=1).svg
+    assert graph.draw(y, collapse=np.True_).svg == graph.draw(y, collapse=True).svg
 
 
 def test_modules_that_were_not_recorded_and_nodes_that_are_too_many_are_errors() -> None:
@@ -409,15 +571,21 @@ def test_save_writes_svg_and_nothing_else(tmp_path: Path) -> None:
     for path in ("a.png", "a", "a.svg.html"):
         with pytest.raises(ArgumentError, match=r"ends in \.svg"):
             graph.draw(y, tmp_path / path)
-    with pytest.raises(DTypeError, match="path"):
+    with pytest.raises(DTypeError, match=r"^Picture\.save: path"):
         picture.save(3)
+    with pytest.raises(ArgumentError, match=r"^graph\.draw: path"):
+        graph.draw(y, tmp_path / "a.png")
+    with pytest.raises(ArgumentError, match=r"^graph\.diff: path"):
+        graph.diff(y, y, tmp_path / "a.png")
     assert sorted(os.listdir(tmp_path)) == ["a.svg", "b.SVG"]
 
 
 def test_a_place_that_cannot_be_written_is_an_error_and_leaves_what_is_there(tmp_path: Path) -> None:
     picture = graph.draw(mg.exp(leaf(1.0)))
-    with pytest.raises(CheckpointError, match="directory does not exist"):
+    with pytest.raises(CheckpointError, match=r"^Picture\.save: path: .*directory does not exist"):
         picture.save(tmp_path / "no" / "a.svg")
+    with pytest.raises(CheckpointError, match=r"^graph\.draw: path: .*directory does not exist"):
+        graph.draw(mg.exp(leaf(1.0)), tmp_path / "no" / "a.svg")
     (tmp_path / "d.svg").mkdir()
     with pytest.raises(CheckpointError, match="a directory"):
         picture.save(tmp_path / "d.svg")
@@ -431,8 +599,10 @@ def test_tensors_without_a_graph_are_errors() -> None:
         graph.draw(y)
     with pytest.raises(GraphError, match="no graph"):
         graph.draw(mg.Tensor(1.0))
-    with pytest.raises(DTypeError, match="a Tensor"):
+    with pytest.raises(DTypeError, match=r"^graph\.draw: .*a Tensor"):
         graph.draw(np.ones(3))
+    with pytest.raises(DTypeError, match=r"^graph\.diff: .*a Tensor"):
+        graph.diff(np.ones(3), mg.exp(leaf(1.0)))
     with pytest.raises(DTypeError, match=r"graph\.draw: values"):
         graph.draw(mg.exp(leaf(1.0)), values="no")  # type: ignore[arg-type]  # the mistake that is tested
 
@@ -484,10 +654,20 @@ def test_diff_frames_only_what_differs() -> None:
     a, b = leaf(0.5, "a"), leaf(0.25, "b")
     fused, unfused = mg.exp(mg.sigmoid(a * b)), mg.exp(1 / (1 + mg.exp(a * b * -1)))
     picture = graph.diff(fused, unfused)
-    frame = next(r for r in tree(picture).iter(f"{SVG}rect") if r.get("class") == "note dashed")
-    left, right = float(frame.get("x") or 0), float(frame.get("x") or 0) + float(frame.get("width") or 0)
+    frames = [r for r in tree(picture).iter(f"{SVG}rect") if r.get("class") == "note dashed"]
+
+    def framed(circle: ET.Element) -> bool:
+        sides = (("cx", "x", "width"), ("cy", "y", "height"))
+        return any(
+            all(
+                0 < float(circle.get(c) or 0) - float(r.get(start) or 0) < float(r.get(size) or 0)
+                for c, start, size in sides
+            )
+            for r in frames
+        )
+
     ops = [g for g in groups(picture, "op") if g.get("data-node")][:6]
-    inside = [left < float(next(g.iter(f"{SVG}circle")).get("cx") or 0) < right for g in ops]
+    inside = [framed(next(g.iter(f"{SVG}circle"))) for g in ops]
     assert inside == [False, True, True, True, True, False]
     same = graph.diff(fused, fused)
     assert "note dashed" not in same.svg
@@ -505,3 +685,19 @@ def test_diff_refuses_graphs_of_other_inputs(tmp_path: Path) -> None:
         graph.diff(mg.exp(leaf(1.0)), a_long_chain(300))
     graph.diff(mg.exp(leaf(1.0, "a")), mg.exp(leaf(1.0, "b")), tmp_path / "d.svg")
     assert (tmp_path / "d.svg").exists()
+
+
+def test_a_wide_diff_is_broken_into_rows_each_with_its_frame() -> None:
+    x = leaf([[1.0, 3.0, 2.0]])
+    with graph.record():
+        y = mg.exp(x) / mg.sum(mg.exp(x), axis=1, keepdims=True)
+        parts = -mg.sum(np.array([[0.0, 0.0, 1.0]]) * mg.log(y))
+        fused = mg.softmax_cross_entropy(x, np.array([2]))
+    picture = graph.diff(fused, parts)
+    left, _, wide, _ = (float(number) for number in (tree(picture).get("viewBox") or "").split())
+    assert wide < 1300
+    frames = [r for r in tree(picture).iter(f"{SVG}rect") if r.get("class") == "note dashed"]
+    assert len(frames) == 2
+    for frame in frames:
+        assert left < float(frame.get("x") or 0) < left + wide - float(frame.get("width") or 0)
+    assert texts(picture, "value").count("= value") == 2

@@ -23,8 +23,10 @@ from chromium import Chromium, Page
 import minigrad as mg
 from minigrad import graph
 from minigrad.errors import ArgumentError, CheckpointError, DTypeError, GraphError, MinigradError
-from minigrad.graph.html import WORDS, show, to_html
-from minigrad.graph.steps import steps
+from minigrad.graph.collapse import LIMIT
+from minigrad.graph.html import show, to_html
+from minigrad.graph.steps import Narrator, Step
+from minigrad.graph.words_page import WORDS
 
 needs_browser = pytest.mark.skipif(bool(chromium.missing()), reason=chromium.missing() or "a browser is there")
 
@@ -77,6 +79,10 @@ HOSTILE = [
     "javascript:hacked=1//&lt;script&gt;",
     "a\u2028\u2029hacked=1\x00\x1b[31m\n</title><script>hacked=1</script>",  # the output's: in the title
 ]
+
+
+def steps(g: graph.Graph, lang: str = "en") -> list[Step]:
+    return Narrator(g, lang).steps()
 
 
 def hostile() -> graph.Graph:
@@ -223,13 +229,21 @@ def released() -> mg.Tensor:
 BAD: list[tuple[Callable[[], Any], type[MinigradError], str]] = [
     (lambda: to_html(mg.Tensor(1.0)), GraphError, "no graph"),
     (lambda: to_html(released()), GraphError, "released"),
-    (lambda: to_html(1.0), DTypeError, "float 1.0"),
+    (lambda: to_html(1.0), DTypeError, "graph.to_html: float 1.0"),
+    (
+        lambda: to_html(shop(), path="/no/such/graph.html"),
+        CheckpointError,
+        "graph.to_html: path: '/no/such/graph.html'",
+    ),
     (lambda: to_html(shop(), lang="de"), ArgumentError, "'de'"),
     (lambda: to_html(shop(), path=7), DTypeError, "int 7"),
     (lambda: to_html(shop(), path="graph.svg"), ArgumentError, 'path="graph.html"'),
     (lambda: to_html(long(2001)), ArgumentError, "a graph of 2,002 nodes"),
     (lambda: to_html(deep(100_000)), ArgumentError, "a graph of 100,001 nodes"),
-    (lambda: show(shop(), lang="de"), ArgumentError, "'de'"),
+    (lambda: show(shop(), lang="de"), ArgumentError, "graph.show: lang: 'de'"),
+    (lambda: show(1.0), DTypeError, "graph.show: float 1.0"),
+    (lambda: show(mg.Tensor(1.0)), GraphError, "graph.show: "),
+    (lambda: show(long(2001)), ArgumentError, "graph.show: a graph of 2,002 nodes"),
 ]
 
 
@@ -542,7 +556,7 @@ def test_screen_reader(opens: Opens) -> None:
     assert named["slider"] == ["Step"]
     assert page.evaluate("slider.getAttribute('aria-valuetext')") == "Step 1 of 9"
     assert named["image"] == [WORDS["picture"][0].format(n=9)]
-    assert named["heading"][:2] == ["Step by step: multiply", steps(shop())[0].title]
+    assert named["heading"][:2] == ["Step by step: multiply (×)", steps(shop())[0].title]
     assert named["main"] == [""]
     live = [node for node in tree if node.get("live") == "polite"]
     assert {node["role"] for node in live} >= {"heading", "paragraph"}
@@ -701,18 +715,18 @@ def test_without_script(browser: Chromium, tmp_path: Path) -> None:
 
 
 @needs_browser
-def test_400_nodes(opens: Opens) -> None:
-    g = long(398)
-    page = opens(g, fragment="#200")
-    assert page.text("#title").startswith("Forward 200 of 398")
-    assert page.evaluate("picture.querySelectorAll('.node.op').length") == 398
+def test_many_nodes(opens: Opens) -> None:
+    page = opens(long(LIMIT - 2), fragment="#40")
+    assert page.text("#title").startswith("Forward 40 of ")
+    assert page.evaluate("picture.querySelectorAll('.node.op').length") == LIMIT - 2
     page.press("ArrowRight")
-    assert page.evaluate("document.querySelector('.lit.node').dataset.node") == "201"
-    folded = opens(long(420))
+    assert page.evaluate("document.querySelector('.lit.node').dataset.node") == "41"
+    folded = opens(long(400), fragment="#200")
+    assert folded.text("#title").startswith("Forward 200 of 400")
+    assert folded.evaluate("document.querySelector('.lit.node').classList.contains('fold')")
     folded.press("End")
     folded.press("ArrowLeft")
-    folded.evaluate("go(200)")
-    assert folded.evaluate("document.querySelector('.lit.node').classList.contains('fold')")
+    assert folded.text("#title").startswith("Backward 400 of 400")
 
 
 @needs_browser

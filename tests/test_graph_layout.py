@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -14,8 +16,11 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import graph, nn
+from minigrad.graph import Edge, Graph, GraphNode
+from minigrad.graph.collapse import folds
 from minigrad.graph.layout import Box, Link, Placed, place
 from minigrad.graph.scene import Scene
+from minigrad.graph.svg import width
 from minigrad.graph.tracing import as_graph
 from minigrad.op import registry
 from minigrad.testing.calls import calls
@@ -116,12 +121,12 @@ def rectangles(scene: Scene) -> dict[tuple[str, int], Rect]:
     for i, shape in enumerate(scene.shapes):
         (x, y), size = scene.center(i), scene.boxes[i]
         left = {"leaf": x - size.width, "end": x + 6}.get(shape.kind, x - size.width / 2)
-        row = scene._row(scene.placed.columns[i][0])
+        row = scene.row(scene.placed.columns[i][0])
         left, y = left + row.dx, y + row.dy
         found["shape", i] = (left, y - size.up, left + size.width, y + size.down)
     for k, arrow in enumerate(scene.arrows):
         left, right, y = scene.placed.ways[k][0]
-        row, size = scene._row(left), arrow.label
+        row, size = scene.row(left), arrow.label
         left, y = (left + right) / 2 - size.width / 2 + 4 + row.dx, y + row.dy
         found["label", k] = (left, y - size.up, left + size.width - 8, y + size.down)
     return found
@@ -180,7 +185,7 @@ def a_recurrent_net(steps: int) -> Any:
     W, U, b = (
         mg.Tensor(np.ones(shape), requires_grad=True, name=n) for n, shape in (("W", (3, 3)), ("U", (3, 3)), ("b", 3))
     )
-    h = np.zeros((1, 3))
+    h: Any = np.zeros((1, 3))
     with graph.record():
         for k in range(steps):
             h = mg.tanh(mg.Tensor(np.ones((1, 3)), name=f"x{k}") @ W + h @ U + b)
@@ -205,6 +210,27 @@ def test_boxes_labels_and_lines_keep_clear_of_each_other(made: Any, rows: bool) 
     assert (len(scene.rows) > 1) == rows
 
 
+@pytest.mark.parametrize("collapse", [False, True])
+@pytest.mark.parametrize("made", [lambda: a_net(7), lambda: a_net(30), lambda: a_recurrent_net(6)])
+def test_no_row_is_much_wider_than_a_page(made: Any, collapse: bool) -> None:
+    traced = as_graph(made())
+    found = folds(traced, collapse) if collapse and any(node.modules for node in traced.nodes) else []
+    assert Scene(traced, found, rows=True).bounds[2] < 1250
+
+
+def test_boxes_wider_than_half_a_row_are_broken_into_rows_too() -> None:
+    names = [f"{name}{'_' * 20}" for name in "abcdefgh"]
+    nodes = [GraphNode(0, "leaf", "x", shape=(), value=np.array(1.0))]
+    for k, name in enumerate(names, 1):
+        nodes.append(GraphNode(k, "op", name, name, shape=(3, 30), inputs=(k - 1,), arguments=("x",)))
+    wide = np.full((300, 300), -1.2345e-100)
+    nodes = [replace(node, value=wide) for node in nodes]
+    edges = tuple(Edge(k - 1, k, "x", wide) for k in range(1, len(nodes)))
+    scene = Scene(Graph(tuple(nodes), edges, len(nodes) - 1), rows=True)
+    assert scene.bounds[2] < 1250
+    assert len(scene.rows) > 3
+
+
 def test_so_do_those_of_400_nodes() -> None:
     scene = Scene(a_net(95), rows=True)
     assert len(scene.graph.nodes) > 380
@@ -213,6 +239,41 @@ def test_so_do_those_of_400_nodes() -> None:
     for x0, y0, x1, y1 in rectangles(scene).values():
         assert left - 1 <= x0 <= x1 <= right + 8
         assert top - 1 <= y0 <= y1 <= bottom + 1
+
+
+def covered(scene: Scene) -> list[str]:
+    """Words below a node, or inside a box, that an arrow goes through, its own arrows among them."""
+    root = ET.fromstring(f"<svg>{''.join(scene.parts())}</svg>")
+    lines = [list(points(path.get("d") or "")) for path in root.iter("path") if "Z" not in (path.get("d") or "")]
+    dots = [dot for line in lines for dot in line]
+    found = []
+    for group in root.iter("g"):
+        if not (group.get("class") or "").startswith("node"):
+            continue
+        for text in group.iter("text"):
+            kind, words = text.get("class") or "", text.text or ""
+            size = {"gradient": 13.0, "small": 11.0, "argument": 11.0}.get(kind)
+            if size is not None:
+                wide, x, y = width(words, size) / 1.15, float(text.get("x") or 0), float(text.get("y") or 0)
+                x -= {"middle": wide / 2, "end": wide}.get(text.get("text-anchor") or "", 0)
+                if any(x < a < x + wide and y - 0.74 * size < b < y + 1 for a, b in dots):
+                    found.append(words)
+    return found
+
+
+def a_residual_net(depth: int) -> Any:
+    h: Any = mg.Tensor(np.array([[1.0, -2.0], [0.5, 3.0]]), requires_grad=True, name="x")
+    for k in range(depth):
+        h = h + mg.relu(h @ mg.Tensor(np.array([[3.0, -7.0], [8.0, 5.0]]) - k, requires_grad=True, name="W"))
+    return mg.sum(h * -123.0)
+
+
+@pytest.mark.parametrize(
+    "made", [lambda: a_residual_net(8), lambda: a_recurrent_net(6), lambda: some_graph(30), lambda: a_net(4)]
+)
+def test_no_arrow_covers_a_sum_of_gradients_or_a_parameter(made: Any) -> None:
+    assert covered(Scene(as_graph(made()), rows=True)) == []
+    assert covered(Scene(as_graph(made()))) == []
 
 
 @pytest.mark.parametrize("op", list(registry()), ids=lambda op: op.name)
@@ -226,3 +287,4 @@ def test_every_op_is_drawn_without_overlap(op: Any, data: st.DataObject) -> None
     scene = Scene(as_graph(out))
     assert overlaps(scene) == []
     assert crossed(scene) == set()
+    assert covered(scene) == []

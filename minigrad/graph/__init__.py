@@ -16,7 +16,7 @@
 from minigrad.graph.comparing import diff
 from minigrad.graph.data import Edge, Graph, GraphNode
 from minigrad.graph.drawing import draw
-from minigrad.graph.explain import explain
+from minigrad.graph.explaining import explain
 from minigrad.graph.html import show, to_html
 from minigrad.graph.picture import Picture
 from minigrad.graph.tracing import record, trace

@@ -1,4 +1,4 @@
-"""Which nodes are drawn as one box: the ops of an nn module, the middle of a long chain, the middle of a huge graph.
+"""Which nodes are drawn as one box: the ops of an nn module, what repeats itself, the middle of a huge graph.
 
 The nodes of a box must not be left and entered again, or the picture would have a cycle. Ops that follow each other in
 forward order never are, since every way between two of them lies between them in that order.
@@ -9,19 +9,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
-from minigrad.errors import ArgumentError, describe
+import numpy as np
+
+from minigrad.errors import ArgumentError, DTypeError, describe
 from minigrad.graph.data import Graph, GraphNode
 
 __all__ = ["LIMIT", "MOST", "Fold", "folds"]
 
-LIMIT = 400  # nodes drawn one by one, unless more are asked for
+LIMIT = 80  # nodes drawn one by one, unless more are asked for: three screens
 MOST = 2000  # and no more than these at all: 3 s, 2.5 MB of SVG and 60 screens, if they are tangled
-_ENDS = 25  # ops that are left at both ends of a huge graph
-_CHAIN, _CHAIN_ENDS = 12, 3
+_FEW, _TOO_FEW = 60, 6  # what is to be left of a larger graph
+_LONGEST = 200  # ops that may repeat themselves as one
+_KEPT, _WORTH = 3, 6  # ops at least that are left on both sides of a repetition, and that make a box
+_ENDS = 15  # ops that are left at both ends of a huge graph
 _INPUTS = 24
-_DATA = {"x", "xs", "logits", "query", "indices", "labels", "targets"}  # what ops call arguments that are no parameters
+# What ops call arguments that no module has as parameters. Ops do not declare it: only here does it matter.
+_DATA = {"x", "xs", "logits", "query", "indices", "labels", "targets"}
 
 
 @dataclass(frozen=True)
@@ -36,49 +42,49 @@ class Fold:
 def folds(graph: Graph, collapse: Any = None) -> list[Fold]:
     """The boxes that `collapse` asks for; see draw.
 
-    Raises ArgumentError for any other collapse, for modules that were not recorded, and for too many nodes.
+    Raises DTypeError and ArgumentError for any other collapse, ArgumentError for modules that were not recorded, and
+    for too many nodes.
     """
-    if collapse is not None and not isinstance(collapse, bool) and not (isinstance(collapse, int) and collapse > 0):
-        raise ArgumentError(
-            "draw: collapse",
-            describe(collapse),
-            "None, True, False, or how many levels of modules are opened, from 1 on",
-            "leave it out: a graph of more than 400 nodes is folded then",
-        )
     n = len(graph.nodes)
-    users = _users(graph)
-    if collapse is None and n > LIMIT:
-        levels = max(len(node.modules) for node in graph.nodes)
-        for level in (True, *range(levels, 0, -1)) if levels else ():
-            found = _modules(graph, users, level)
-            if _shown(n, found) <= LIMIT:
-                return found
-        found = _chains(graph, users)
-        return found if _shown(n, found) <= LIMIT else _middle(graph, users)
-    found = _modules(graph, users, collapse) if collapse else []
-    if _shown(n, found) > MOST:
+    if collapse is None:
+        return _few(graph) if n > LIMIT else []
+    expected = "None, True, False, or how many levels of modules are opened, from 1 on"
+    fix = f"leave it out: a graph of more than {LIMIT} nodes is folded then"
+    if not isinstance(collapse, (bool, np.bool_, int, np.integer)):
+        raise DTypeError("graph.draw: collapse", describe(collapse), expected, fix)
+    level = bool(collapse) if isinstance(collapse, (bool, np.bool_)) else int(collapse)
+    if level is not False and level < 1:
+        raise ArgumentError("graph.draw: collapse", describe(collapse), expected, fix)
+    found = _modules(graph, level) if level else []
+    if _shown(graph, found) > MOST:
         raise ArgumentError(
-            "draw: collapse",
-            f"{_shown(n, found)} nodes to be drawn one by one",
+            "graph.draw: collapse",
+            f"{_shown(graph, found)} nodes to be drawn one by one",
             f"at most {MOST}",
             "leave collapse out, and what does not fit is folded",
         )
     return found
 
 
-def _shown(n: int, found: Iterable[Fold]) -> int:
-    return n - sum(len(fold.members) - 1 for fold in found)
+def _few(graph: Graph) -> list[Fold]:
+    """The boxes of a large graph: modules, opened as deep as that leaves few, or what repeats itself, or the middle."""
+    depth = max(len(node.modules) for node in graph.nodes)
+    levels = [_modules(graph, level) for level in (True, *range(depth, 0, -1))] if depth else []
+    for found in levels:
+        if _TOO_FEW <= _shown(graph, found) <= _FEW:
+            return found
+    for found in (*levels, []):
+        repeated = _repeated(graph, found)
+        if _shown(graph, repeated) <= LIMIT:
+            return repeated
+    return _middle(graph)
 
 
-def _users(graph: Graph) -> list[list[int]]:
-    """For each node the ops that take it."""
-    users: list[list[int]] = [[] for _ in graph.nodes]
-    for edge in graph.edges:
-        users[edge.source].append(edge.target)
-    return users
+def _shown(graph: Graph, found: Iterable[Fold]) -> int:
+    return len(graph.nodes) - sum(len(fold.members) - 1 for fold in found)
 
 
-def _with_own(graph: Graph, users: list[list[int]], ops: Sequence[GraphNode], data: bool) -> list[GraphNode]:
+def _with_own(graph: Graph, ops: Sequence[GraphNode], data: bool) -> list[GraphNode]:
     """ops, and the leaves and constants that only they use; data: also those that are what a module is called on."""
     inside = {node.number for node in ops}
     names: dict[int, set[str]] = {}
@@ -88,18 +94,18 @@ def _with_own(graph: Graph, users: list[list[int]], ops: Sequence[GraphNode], da
     own = []
     for number in sorted(names.keys() - inside):
         node = graph.nodes[number]
-        outside = node.kind == "op" or not inside.issuperset(users[number])
+        outside = node.kind == "op" or not inside.issuperset(edge.target for edge in graph.outgoing[number])
         if not outside and (data or node.shape == () or not names[number] & _DATA):
             own.append(node)
     return [*own, *ops]
 
 
-def _modules(graph: Graph, users: list[list[int]], level: int) -> list[Fold]:
+def _modules(graph: Graph, level: int) -> list[Fold]:
     """A box for each module: the innermost for True, else those of so many levels."""
     paths = {node.modules for node in graph.nodes if node.modules}
     if not paths:
         raise ArgumentError(
-            "draw: collapse",
+            "graph.draw: collapse",
             f"collapse={level} for a graph without modules",
             "a graph that was computed by nn modules within graph.record()",
             "write with graph.record(): out = model(x)",
@@ -117,72 +123,88 @@ def _modules(graph: Graph, users: list[list[int]], level: int) -> list[Fold]:
     found = []
     for key, ops in runs:
         if key is not None:
-            members = _with_own(graph, users, ops, data=False)
+            members = _with_own(graph, ops, data=False)
             found.append(Fold(tuple(node.number for node in members), key[-1], _parameters(members)))
     return found
 
 
 def _parameters(members: Sequence[GraphNode]) -> str:
-    count = 0
-    for node in members:
-        if node.kind == "leaf" and node.shape is not None:
-            size = 1
-            for n in node.shape:
-                size *= n
-            count += size
+    count = sum(prod(node.shape) for node in members if node.kind == "leaf" and node.shape is not None)
     return f"{count:,} parameter{'s' if count != 1 else ''}" if count else ""
 
 
-def _chains(graph: Graph, users: list[list[int]]) -> list[Fold]:
-    """The middle of every long chain of ops."""
-    found = []
-    chained: set[int] = set()
-
-    op_inputs = [sum(graph.nodes[i].kind == "op" for i in node.inputs) for node in graph.nodes]
-
-    def after(node: GraphNode) -> GraphNode | None:
-        targets = users[node.number]
-        if len(targets) != 1:
-            return None
-        target = graph.nodes[targets[0]]
-        return target if op_inputs[target.number] == 1 else None
-
+def _repeated(graph: Graph, found: Sequence[Fold]) -> list[Fold]:
+    """found, and what repeats itself in one box: ops and boxes that follow each other again and again."""
+    box = {number: fold for fold in found for number in fold.members}
+    items: list[Fold | GraphNode] = []  # in forward order
     for node in graph.nodes:
-        if node.kind != "op" or node.number in chained:
+        item = box.get(node.number, node)
+        if node.kind == "op" and not (items and items[-1] is item):
+            items.append(item)
+    names = [item.title.split(": ")[-1] if isinstance(item, Fold) else item.symbol for item in items]
+    left: list[Fold] = []
+    inside: set[int] = set()
+    spans = [(0, len(items))]
+    while spans:
+        start, stop = spans.pop()
+        run = _longest_run(names[start:stop], max(_WORTH, len(items) // 100))
+        if run is None:
             continue
-        chain = [node]
-        following = after(node)
-        while following is not None:
-            chained.add(following.number)
-            chain.append(following)
-            following = after(following)
-        if len(chain) > _CHAIN:
-            found.append(_run(graph, users, chain[_CHAIN_ENDS:-_CHAIN_ENDS]))
-    return found
+        period, first, times = run
+        kept = -(-_KEPT // period)  # repetitions that are left on either side
+        times -= 2 * kept
+        first += start + kept * period
+        last = first + times * period
+        numbers = [n for item in items[first:last] for n in (item.members if isinstance(item, Fold) else [item.number])]
+        ops = [graph.nodes[n] for n in sorted(numbers) if graph.nodes[n].kind == "op"]
+        left.append(_box(graph, ops, times, names[first : first + period]))
+        inside.update(left[-1].members)
+        spans += [(start, first - kept * period), (last + kept * period, stop)]
+    return [fold for fold in found if fold.members[-1] not in inside] + left
 
 
-def _middle(graph: Graph, users: list[list[int]]) -> list[Fold]:
+def _longest_run(names: Sequence[str], least: int) -> tuple[int, int, int] | None:
+    """What repeats itself over the longest stretch: its length, where it begins, and how many times it comes.
+
+    least: what is left in one box is to be longer than this.
+    """
+    numbers = {name: k for k, name in enumerate(dict.fromkeys(names))}
+    codes = np.array([numbers[name] for name in names])
+    best, longest = None, least
+    for period in range(1, min(_LONGEST, len(names) // 3) + 1):
+        breaks = np.flatnonzero(np.concatenate([[True], codes[period:] != codes[:-period], [True]]))
+        k = int(np.diff(breaks).argmax())
+        first, times = int(breaks[k]), (int(breaks[k + 1] - breaks[k]) - 1 + period) // period
+        folded = (times - 2 * -(-_KEPT // period)) * period
+        if folded > max(longest, period):
+            best, longest = (period, first, times), folded
+    return best
+
+
+def _middle(graph: Graph) -> list[Fold]:
     """All but the first and the last ops, and the inputs of an op that takes very many."""
     ops = [node for node in graph.nodes if node.kind == "op"]
     found = []
     if len(ops) > 2 * _ENDS + 1:
-        found.append(_run(graph, users, ops[_ENDS:-_ENDS]))
+        found.append(_box(graph, ops[_ENDS:-_ENDS]))
         ops = [*ops[:_ENDS], *ops[-_ENDS:]]
     for op in ops:
-        own = [i for i in dict.fromkeys(op.inputs) if graph.nodes[i].kind != "op" and set(users[i]) == {op.number}]
+        own = [
+            i
+            for i in dict.fromkeys(op.inputs)
+            if graph.nodes[i].kind != "op" and {edge.target for edge in graph.outgoing[i]} == {op.number}
+        ]
         if len(own) > _INPUTS:
             found.append(Fold(tuple(own[3:-3]), f"… {len(own) - 6:,} inputs …"))
     return found
 
 
-def _run(graph: Graph, users: list[list[int]], ops: Sequence[GraphNode]) -> Fold:
-    members = _with_own(graph, users, ops, data=True)
-    names = [node.symbol for node in ops]
-    period = next((p for p in range(1, min(200, len(ops) // 2)) if names[p:] == names[:-p]), 0)
-    if period and period <= 3:
-        what = f"{len(ops) // period:,} times {', '.join(names[:period])}"
-    elif period:
-        what = f"{len(ops) // period:,} times the same {period}"
+def _box(graph: Graph, ops: Sequence[GraphNode], times: int = 0, names: Sequence[str] = ()) -> Fold:
+    """ops that follow each other, and what only they use, as one box. times: how often names come in it."""
+    members = _with_own(graph, ops, data=True)
+    if times:
+        what = f"{times:,} times " + (", ".join(names) if len(names) <= 3 else f"the same {len(names)}")
     else:
-        what = ", ".join(f"{count:,} {name}" for name, count in Counter(names).most_common(2))
+        counts = Counter(node.symbol for node in ops)
+        what = ", ".join(f"{count:,} {name}" for name, count in counts.most_common(2))
     return Fold(tuple(node.number for node in members), f"… {len(ops):,} nodes …", what)

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from minigrad.errors import ArgumentError
-from minigrad.graph.collapse import LIMIT
 from minigrad.graph.data import Graph, number
 from minigrad.graph.export import title
-from minigrad.graph.picture import Picture
+from minigrad.graph.picture import Picture, checked, write
 from minigrad.graph.scene import MARGIN, Scene
 from minigrad.graph.svg import document, element, escape, shorten, width
 from minigrad.graph.tracing import as_graph
 
 __all__ = ["diff"]
 
+_MOST = 400  # nodes of each graph
 _PAD = 12.0  # between a node and the dashed box around it
 
 
@@ -27,6 +27,7 @@ def diff(fused: Any, unfused: Any, path: Any = None) -> Picture:
     fused, unfused: Tensors with graphs, or Graphs, computed from the same inputs. path: an .svg file to write to.
     The ops of unfused that fused does not have are in a dashed box. Inputs are paired by their names, or else in their
     order; values and gradients are equal that differ by no more than rounding: by sqrt(eps) of the largest entry.
+    Wide graphs are broken into rows, as by draw.
     Raises as draw does; ArgumentError for graphs whose inputs or outputs have other shapes, or of more than 400 nodes.
 
     >>> import minigrad as mg
@@ -34,35 +35,35 @@ def diff(fused: Any, unfused: Any, path: Any = None) -> Picture:
     >>> mg.graph.diff(mg.sigmoid(x), 1 / (1 + mg.exp(-x)))
     Picture('sigmoid and /: values and gradients agree', ... bytes of SVG)
     """
-    few, many = as_graph(fused), as_graph(unfused)
+    file = None if path is None else checked("graph.diff", path)
+    few, many = as_graph(fused, "graph.diff"), as_graph(unfused, "graph.diff")
     for graph, name in ((few, "fused"), (many, "unfused")):
-        if len(graph.nodes) > LIMIT:
+        if len(graph.nodes) > _MOST:
             raise ArgumentError(
                 f"graph.diff: {name}",
                 f"a graph of {len(graph.nodes)} nodes",
-                f"at most {LIMIT}",
+                f"at most {_MOST}",
                 "compare one layer, or draw both graphs",
             )
     inputs = _paired(few, many)
     few, many = _named(few, many, inputs)
     replaced = _only(many, few, inputs)
-    upper = Scene(many, first=[j for _, j in inputs], framed=replaced)
-    lower = Scene(few, first=[i for i, _ in inputs])
-    # The shorter one is stretched, such that the inputs are above each other and the results too.
+    upper = Scene(many, first=[j for _, j in inputs], framed=replaced, rows=True)
+    lower = Scene(few, first=[i for i, _ in inputs], rows=True)
     aside = upper.center(upper.at[inputs[0][1]])[0] - lower.center(lower.at[inputs[0][0]])[0]
-    lower = Scene(few, first=[i for i, _ in inputs], reach=upper.bounds[2] - aside)
-    if lower.bounds[2] + aside > upper.bounds[2]:
-        upper = Scene(many, first=[j for _, j in inputs], framed=replaced, reach=lower.bounds[2] + aside)
+    if len(upper.rows) == len(lower.rows) == 1:
+        # The shorter one is stretched, such that the inputs are above each other and the results too.
+        lower = Scene(few, first=[i for i, _ in inputs], reach=upper.bounds[2] - aside)
+        if lower.bounds[2] + aside > upper.bounds[2]:
+            upper = Scene(many, first=[j for _, j in inputs], framed=replaced, reach=lower.bounds[2] + aside)
     parts, (_, top, _, bottom) = upper.parts(), upper.bounds
-    frame = _frame(upper, replaced)
-    if frame:
-        x0, y0, x1, y1 = frame
+    for x0, y0, x1, y1 in _frames(upper, replaced):
         parts.append(element("rect", x=x0, y=y0, width=x1 - x0, height=y1 - y0, rx=10, class_="note dashed"))
         top, bottom = min(top, y0), max(bottom, y1)
     seams = [_Seam(few, many, i, j) for i, j in inputs] + [_Seam(few, many, few.output, many.output)]
     several = len(inputs) > 1
     wide = [seam.draw(0.0, 0.0, several and seam is not seams[-1])[1] for seam in seams]
-    left, end = min(0.0, aside) + 2, upper.placed.right + 8
+    left, end = min(0.0, aside) + 2, max(upper.bounds[2], lower.bounds[2] + aside) + 8
     # What is said of the result stands at the right, on a line of its own where there is no room beside the rest.
     level = (len(inputs) - 1) / 2 if left + max(wide[:-1]) + 24 + wide[-1] < end else len(inputs)
     down = round(bottom - lower.bounds[1] + 44 + 20 * max(level, len(inputs) - 1), 1)
@@ -72,7 +73,8 @@ def diff(fused: Any, unfused: Any, path: Any = None) -> Picture:
         parts.append(_bracket(xa, ya, left - 8 - 10 * k, xb + aside, yb + down))
         parts += seam.draw(left, bottom + 22 + 20 * k, several)[0]
     parts += seams[-1].draw(end - wide[-1], bottom + 22 + 20 * level, False)[0]
-    parts.append(_bracket(end - 4, upper.placed.ys[-1], end + 6, end - 4, lower.placed.ys[-1] + down))
+    (xa, ya), (xb, yb) = _end(upper), _end(lower)
+    parts.append(_bracket(xa + 4, ya, end + 6, xb + aside + 4, yb + down))
     left, right = min(left - 10 * len(inputs), end - wide[-1]), max(end + 6, left + max(wide[:-1]))
     low = lower.bounds[3] + down
     agree = all(seam.agrees for seam in seams)
@@ -80,14 +82,20 @@ def diff(fused: Any, unfused: Any, path: Any = None) -> Picture:
     told = "; ".join(f"{seam.name}: {', '.join(seam.words)}" for seam in seams)
     box = (left - MARGIN, top - MARGIN, right - left + 2 * MARGIN, low - top + 2 * MARGIN)
     picture = Picture(document(parts, box, name, told), name)
-    if path is not None:
-        picture.save(path)
+    if file is not None:
+        write("graph.diff", file, picture.svg)
     return picture
 
 
 def _tail(scene: Scene, i: int) -> tuple[float, float]:
     """Left of the name of a leaf."""
     return scene.center(i)[0] - scene.boxes[i].width - 4, scene.placed.ys[i]
+
+
+def _end(scene: Scene) -> tuple[float, float]:
+    """Where the arrow of the result ends, with its name."""
+    row = scene.row(scene.placed.columns[-1][0])
+    return scene.placed.right + row.dx, scene.placed.ys[-1] + row.dy
 
 
 def _bracket(xa: float, ya: float, x: float, xb: float, yb: float) -> str:
@@ -193,10 +201,8 @@ def _only(many: Graph, few: Graph, pairs: list[tuple[int, int]]) -> list[int]:
     return [node.number for node in many.nodes if node.kind == "op" and node.number not in known]
 
 
-def _frame(scene: Scene, ops: list[int]) -> tuple[float, float, float, float] | None:
-    """Left, top, right and bottom of a box around these ops, what only they use and the labels between them."""
-    if not ops:
-        return None
+def _frames(scene: Scene, ops: list[int]) -> list[tuple[float, float, float, float]]:
+    """Boxes around these ops, what only they use and the labels between them, one a row: left, top, right, bottom."""
     inside = {scene.at[number] for number in ops}
     inside |= {a.source for a in scene.arrows if scene.shapes[a.source].kind == "leaf" and a.target in inside} - {
         i for i in scene.at.values() if scene.shapes[i].kind == "leaf" and scene.placed.columns[i][0] <= 0.0
@@ -214,8 +220,17 @@ def _frame(scene: Scene, ops: list[int]) -> tuple[float, float, float, float] | 
             if arrow.source in inside:
                 boxes.append((way[0][0], way[0][2] - arrow.label.up, way[0][1], way[0][2] + arrow.label.down))
             boxes += [(left, y - 4, right, y + 4) for left, right, y in way[1:]]
-    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
-    return min(lefts) - _PAD, min(tops) - _PAD, max(rights) + _PAD, max(bottoms) + _PAD
+    rows: dict[tuple[float, float], list[tuple[float, float, float, float]]] = {}
+    for left, up, right, low in boxes:
+        row = scene.row(left)
+        rows.setdefault((row.dx, row.dy), []).append((left, up, right, low))
+    frames = []
+    for (dx, dy), inside_row in rows.items():
+        lefts, tops, rights, bottoms = zip(*inside_row, strict=True)
+        frames.append(
+            (min(lefts) + dx - _PAD, min(tops) + dy - _PAD, max(rights) + dx + _PAD, max(bottoms) + dy + _PAD)
+        )
+    return frames
 
 
 @dataclass

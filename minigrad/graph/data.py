@@ -12,7 +12,20 @@ import numpy as np
 from minigrad.op import Op
 from minigrad.watch import Line
 
-__all__ = ["FORMS", "Edge", "Graph", "GraphNode", "Statistics", "number", "numbers", "statistics", "summary"]
+__all__ = [
+    "FORMS",
+    "Edge",
+    "Graph",
+    "GraphNode",
+    "Statistics",
+    "index_text",
+    "not_given",
+    "number",
+    "numbers",
+    "parameters_text",
+    "statistics",
+    "summary",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -150,6 +163,9 @@ class Graph:
     def _repr_html_(self) -> str:
         return str(FORMS["picture"](self)._repr_html_())
 
+    def _ipython_display_(self) -> None:
+        FORMS["picture"](self)._ipython_display_()
+
 
 def number(value: Any, digits: int = 5) -> str:
     """A number as the book prints it: `digits` significant digits, no trailing zeros.
@@ -223,3 +239,63 @@ def summary(array: Any, most: int = 6) -> str:
         rest = "" if found.least is None else f", others {number(found.least)} to {number(found.largest)}"
         return f"{array.shape} {counts}{rest}"
     return f"{array.shape} min {number(found.least)}, mean {number(found.mean)}, max {number(found.largest)}"
+
+
+# Plain numbers that the package's functions pass for an argument that was not given: 1 to multiply by, 0 to add.
+_NEUTRAL = {"weight": 1, "pos_weight": 1, "bias": 0, "b": 0, "b_ih": 0, "b_hh": 0, "mask": 0, "a_min": -np.inf}
+_NEUTRAL["a_max"] = np.inf
+
+
+def not_given(graph: Graph, edge: Edge) -> bool:
+    """Whether an edge is an argument that was not given; of an op that is not the package's own, nobody knows.
+
+    >>> import minigrad as mg
+    >>> loss = mg.softmax_cross_entropy(mg.Tensor([[1.0, 2.0]], requires_grad=True), np.array([0]))
+    >>> graph = mg.graph.trace(loss)
+    >>> [edge.argument for edge in graph.edges if not_given(graph, edge)]
+    ['weight']
+    """
+    source, op = graph.nodes[edge.source], graph.nodes[edge.target].op
+    if op is None or op.outside or source.kind != "constant" or source.name or source.shape != ():
+        return False
+    neutral = _NEUTRAL.get(edge.argument)
+    return neutral is not None and source.value is not None and bool(source.value == neutral)
+
+
+def index_text(index: Any) -> str:
+    """An index as one writes it, with its brackets; larger arrays in it by their shape.
+
+    >>> index_text((slice(None), slice(8, 12))), index_text(-1), index_text((..., None, slice(None, None, 2)))
+    ('[:, 8:12]', '[-1]', '[..., None, ::2]')
+    >>> index_text(np.array([0, 2])), index_text(np.ones(20, bool)), index_text(())
+    ('[[0, 2]]', '[bool (20,)]', '[()]')
+    """
+    parts = index if isinstance(index, tuple) else (index,)
+    return f"[{', '.join(map(_part, parts)) or '()'}]"
+
+
+def _part(part: Any) -> str:
+    if isinstance(part, slice):
+        start, stop, step = ("" if x is None else str(x) for x in (part.start, part.stop, part.step))
+        return f"{start}:{stop}:{step}" if step else f"{start}:{stop}"
+    return "..." if part is ... else _short(part)
+
+
+def parameters_text(node: GraphNode) -> str:
+    """The parameters of an op as a call has them; larger arrays by their shape.
+
+    >>> import minigrad as mg
+    >>> x = mg.Tensor([[1.0, 2.0]], requires_grad=True)
+    >>> parameters_text(mg.graph.trace(mg.sum(x, axis=1, keepdims=True)).nodes[1])
+    'axis=1, keepdims=True'
+    """
+    return ", ".join(f"{key}={_short(value)}" for key, value in node.parameters.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, (np.ndarray, list)):
+        array = np.asarray(value)
+        if array.dtype.kind in "biuf":
+            return numbers(array) if array.size <= 6 else f"{array.dtype} {array.shape}"
+    parts = value if isinstance(value, tuple) else (value,)
+    return index_text(value) if any(isinstance(part, slice) or part is ... for part in parts) else repr(value)

@@ -10,9 +10,9 @@ import numpy as np
 from minigrad.graph.data import Graph
 from minigrad.graph.rules import run_rule, to_source
 
-__all__ = ["MOST", "Counterexample", "counterexample", "depth_first", "example", "shares"]
+__all__ = ["MOST_OPS", "Counterexample", "counterexample", "depth_first", "example", "shares"]
 
-MOST = 300  # ops: in a larger graph nobody could follow the example
+MOST_OPS = 300  # ops: in a larger graph nobody could follow the example
 _VISIBLE = 1e-3  # an error that shows in the digits that are printed
 
 
@@ -33,11 +33,11 @@ class Counterexample:
 
 def shares(graph: Graph) -> bool:
     """Whether the output of an op goes to two ops that gradients come back from."""
-    users: dict[int, set[int]] = {}
-    for edge in graph.edges:
-        if edge.gradient is not None:
-            users.setdefault(edge.source, set()).add(edge.target)
-    return any(len(targets) > 1 and graph.nodes[source].kind == "op" for source, targets in users.items())
+    for node in graph.nodes:
+        users = {edge.target for edge in graph.outgoing[node.number] if edge.gradient is not None}
+        if node.kind == "op" and len(users) > 1:
+            return True
+    return False
 
 
 def depth_first(graph: Graph, *, last_first: bool = False) -> tuple[dict[int, Any], dict[int, Any]] | None:
@@ -68,7 +68,7 @@ def depth_first(graph: Graph, *, last_first: bool = False) -> tuple[dict[int, An
 
 def counterexample(graph: Graph) -> Counterexample | None:
     """Where depth-first goes wrong on this graph; None where it does not, or where that cannot be computed."""
-    if len(graph.order) > MOST or not shares(graph):
+    if len(graph.order) > MOST_OPS or not shares(graph):
         return None
     for last_first in (False, True):
         walked = depth_first(graph, last_first=last_first)

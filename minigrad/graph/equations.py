@@ -8,25 +8,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minigrad.graph.data import Edge, Graph, GraphNode
+from minigrad.graph.data import Edge, Graph, GraphNode, not_given
 from minigrad.graph.formula import computes, constant, local, names, substitute, text
 from minigrad.graph.prose import Formula
 from minigrad.graph.rules import declared
 
-__all__ = ["SMALL", "Equation", "backward_equation", "forward_formula", "number_formula", "sum_formula"]
+__all__ = ["SMALL", "Equation", "backward_equation", "forward_formula", "left_out", "number_formula", "sum_formula"]
 
-_LONG = 80  # columns of a side with numbers in it: a longer one tells nobody anything
+_WIDEST = 80  # columns of a side with numbers in it: a longer one tells nobody anything
 SMALL = 6  # values that are written out; more are given by their least, mean and largest
 
 
 def forward_formula(graph: Graph, node: GraphNode) -> Formula:
     """out = x × y = 100 × 2 = 200, for what is small and known; with shapes for what is large."""
     assert node.op is not None
-    tree = computes(node.op, node.parameters)
+    tree = computes(node.op, node.parameters, [edge.argument for edge in left_out(graph, node)])
     given = {x: graph.nodes[i] for x, i in zip(node.arguments, node.inputs, strict=True)}
     out = ast.Name(node.label if node.label.isidentifier() else "out")
     fields = {k: v for k, v in vars(node.op).items() if k in names(tree)}
+    if isinstance(tree, ast.Subscript):  # x[0, :2] says more than x[index]
+        tree = substitute(tree, fields)
     return _formula(out, tree, given, node.shape, node.value, fields)
+
+
+def left_out(graph: Graph, node: GraphNode) -> list[Edge]:
+    """The arguments that were not given and that a node's formula does not name: x @ W.T + b has a b all the same."""
+    assert node.op is not None
+    missing = [edge for edge in graph.incoming[node.number] if not_given(graph, edge)]
+    return missing if missing and isinstance(computes(node.op, node.parameters), ast.Call) else []
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,7 @@ def _formula(
             numbers: dict[str, Any] = {x: n.value for x, n in known.items()}
             put = substitute(tree, numbers | (fields or {}))
             result = _written_out(value)
-            worked_out = _says_something(tree) and text(put) != text(result[0]) and len(text(put)) <= _LONG
+            worked_out = _says_something(tree) and text(put) != text(result[0]) and len(text(put)) <= _WIDEST
             return Formula((left, tree, *([put] if worked_out else []), *result))
         flat = all(n.shape is not None and len(n.shape) <= 2 for n in known.values()) and math.prod(shape) > 1
         if flat and _is_made_of(tree, ast.BinOp, ast.operator, ast.Name, ast.Attribute, ast.expr_context):
@@ -132,7 +141,7 @@ def _formula(
 
 def _says_something(tree: ast.expr) -> bool:
     """Whether a formula says more with numbers in it: exp(5) does, softmax_cross_entropy([[1, 2]], [0], 1) hardly."""
-    return not isinstance(tree, ast.Call) or (len(tree.args) <= 2 and not tree.keywords)
+    return not isinstance(tree, ast.Call) or len(names(tree)) <= 2
 
 
 def _is_product_of_matrices(tree: ast.expr) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.graph.data import FORMS, Graph, GraphNode, number, statistics, summary
+from minigrad.graph.data import FORMS, Graph, GraphNode, number, parameters_text, statistics, summary
+from minigrad.graph.svg import clean
 
 __all__ = ["title", "to_dot", "to_json", "to_mermaid", "to_text"]
 
@@ -17,7 +18,7 @@ def title(node: GraphNode) -> str:
     """What a node is called: a leaf's or constant's name, an op's with its parameters."""
     if node.kind != "op":
         return node.name or node.kind
-    parameters = ", ".join(f"{key}={value!r}" for key, value in node.parameters.items())
+    parameters = parameters_text(node)
     name = f"{node.name}({parameters})" if parameters else node.name
     return f"{node.label} = {name}" if node.label else name
 
@@ -29,7 +30,7 @@ def to_text(graph: Graph, *, lines: bool = True) -> str:
         rows.append(
             [
                 str(node.number),
-                _printable(title(node)),
+                clean(title(node)),
                 "= ?" if node.value is None else f"= {summary(node.value)}",
                 "" if node.gradient is None else f"gradient {summary(node.gradient)}",
                 f"of {', '.join(map(str, node.inputs))}" if node.inputs else "",
@@ -100,14 +101,9 @@ def _finite(value: Any) -> Any:
     return value if not isinstance(value, float) or math.isfinite(value) else number(value)
 
 
-def _printable(text: str) -> str:
-    """Text without line breaks and other control characters."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
 def _quoted(text: str) -> str:
     """A string of DOT: quotes and backslashes escaped, no control characters."""
-    text = _printable(text)
+    text = clean(text)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -137,7 +133,7 @@ def to_mermaid(graph: Graph) -> str:
 
 def _coded(text: str) -> str:
     """Text that Mermaid takes for text: what is no letter, digit or harmless sign as #code;."""
-    text = _printable(text) or " "
+    text = clean(text) or " "
     # A title "-" or "+" alone would begin a list.
     return "".join(c if c.isalnum() or (c in " .,=:+-×" and len(text) > 1) else f"#{ord(c)};" for c in text)
 

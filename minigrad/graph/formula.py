@@ -9,27 +9,21 @@ from __future__ import annotations
 
 import ast
 import copy
+import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 
-from minigrad.graph.data import number, numbers
+from minigrad.graph.data import index_text, number, numbers
+from minigrad.graph.latex import latex_escaped, latex_name, latex_number
 from minigrad.op import Op
 
-__all__ = [
-    "computes",
-    "constant",
-    "gradient",
-    "latex",
-    "latex_escaped",
-    "local",
-    "names",
-    "parse",
-    "substitute",
-    "text",
-]
+__all__ = ["computes", "constant", "gradient", "latex", "local", "names", "parse", "substitute", "text", "values_in"]
+
+_OPTIONS = 40  # characters of parameters that a formula can still carry
 
 FUNCTIONS = {
     *("abs", "arccos", "arcsin", "arctan", "arctan2", "cos", "cosh", "exp", "expm1", "hypot", "log", "log1p", "max"),
@@ -42,7 +36,7 @@ def parse(expression: str) -> ast.expr | None:
     """The tree of an expression, with `np.` left out; None for what is no Python expression."""
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two of brackets within brackets
         return None
     plain: ast.expr = _WithoutNumpy().visit(tree)
     return plain
@@ -51,7 +45,7 @@ def parse(expression: str) -> ast.expr | None:
 class _WithoutNumpy(ast.NodeTransformer):
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         if isinstance(node.value, ast.Name) and node.value.id in ("np", "numpy", "math"):
-            return ast.Name(node.attr)
+            return ast.Name(node.attr, ast.Load())
         self.generic_visit(node)
         return node
 
@@ -67,18 +61,26 @@ def names(tree: ast.expr) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called}
 
 
+def values_in(tree: ast.expr) -> set[str]:
+    """The names whose values a formula wants, not only their shapes."""
+    asked = (n.value for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr in ("shape", "size", "dtype"))
+    shapes = set(map(id, asked))
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in shapes} & names(tree)
+
+
 def _functions(tree: ast.expr) -> set[str]:
     return {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
 
 
-def computes(op: Op, parameters: Collection[str] = ()) -> ast.expr:
+def computes(op: Op, parameters: Collection[str] = (), left_out: Collection[str] = ()) -> ast.expr:
     """What op computes, from the first line of its docstring; where that is no expression, a call by its name.
 
-    parameters: those that a formula has to contain, if it is to say what is computed here.
+    parameters: those that a formula has to contain, if it is to say what is computed here. left_out: arguments that
+    were not given.
 
-    >>> from minigrad.ops.elementwise import Multiply
-    >>> text(computes(Multiply()))
-    'x × y'
+    >>> from minigrad.ops import elementwise, reduce
+    >>> text(computes(elementwise.Multiply())), text(computes(reduce.Sum(axis=1), ["axis"]))
+    ('x × y', 'sum(x, axis=1)')
     """
     line = (type(op).__doc__ or "").strip().splitlines()[:1]
     if line and line[0].startswith("out = ") and not op.variadic:
@@ -92,7 +94,22 @@ def computes(op: Op, parameters: Collection[str] = ()) -> ast.expr:
                 whole = {*op.args, *parameters} <= used <= {*op.args, *set_fields}
                 if whole and _functions(tree) <= FUNCTIONS | {op.name}:
                     return tree
-    return ast.Call(ast.Name(op.name), [ast.Name(x) for x in op.args], [])
+    return _call(op, parameters, [x for x in op.args if x not in left_out])
+
+
+def _call(op: Op, parameters: Collection[str], given: Sequence[str]) -> ast.expr:
+    """sum(x, axis=1); ... stands for parameters that are long, or that op's public function names otherwise."""
+    args: list[ast.expr] = [ast.Name(x) for x in given]
+    public = {} if op.function is None else inspect.signature(op.function).parameters
+    told = {key: vars(op)[key] for key in parameters}
+    large = any(getattr(value, "size", 0) > _OPTIONS for value in told.values())
+    options = [] if large else [ast.keyword(key, constant(value)) for key, value in told.items()]
+    if large or sum(len(text(k.value)) for k in options) > _OPTIONS or (public and {*given, *told} - {*public}):
+        return ast.Call(ast.Name(op.name), [*args, constant(...)], [])
+    places = [key for key, p in public.items() if p.kind is not p.KEYWORD_ONLY] if public else given
+    first = list(takewhile(lambda pair: pair[0] == pair[1], zip(given, places, strict=False)))
+    n = len(first)  # of the arguments stand where the public function has them; the others are called by name
+    return ast.Call(ast.Name(op.name), args[:n], [*map(ast.keyword, given[n:], args[n:]), *options])
 
 
 def gradient(op: Op, argument: int) -> ast.expr | None:
@@ -100,7 +117,9 @@ def gradient(op: Op, argument: int) -> ast.expr | None:
     declared = op.gradients
     if op.variadic and declared:  # one formula for all of them together
         return parse(f"{declared[0]}[{argument}]")
-    return parse(declared[argument]) if argument < len(declared) and declared[argument] else None
+    tree = parse(declared[argument]) if argument < len(declared) else None
+    a_loop = tree is not None and any(isinstance(part, ast.comprehension) for part in ast.walk(tree))
+    return None if a_loop else tree  # a loop is a program, and no formula
 
 
 def local(tree: ast.expr) -> ast.expr:
@@ -126,7 +145,7 @@ def _tidy(tree: Any) -> Any:
             for x, y in ((a, b), (b, a)):
                 if _is(x, 1):
                     return y
-                if _is_minus_one(x):
+                if isinstance(x, ast.UnaryOp) and isinstance(x.op, ast.USub) and _is(x.operand, 1):
                     return _tidy(ast.UnaryOp(ast.USub(), y))
         if isinstance(tree.op, ast.Div) and _is(b, 1):
             return a
@@ -141,17 +160,12 @@ def _is(tree: ast.expr, value: float) -> bool:
     return isinstance(tree, ast.Constant) and type(tree.value) in (int, float) and tree.value == value
 
 
-def _is_minus_one(tree: ast.expr) -> bool:
-    return isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub) and _is(tree.operand, 1)
-
-
 def substitute(tree: ast.expr, values: Mapping[str, Any]) -> ast.expr:
     """The formula with values, numbers or small arrays, in place of names; a tree of its own.
 
     >>> text(substitute(parse("dout * y"), {"dout": 1.1, "y": -2}))
     '1.1 × (-2)'
     """
-
     put: ast.expr = _Put(values).visit(copy.deepcopy(tree))
     return put
 
@@ -223,7 +237,7 @@ def _text(tree: ast.expr) -> tuple[str, int]:
     if isinstance(tree, ast.Attribute):
         return f"{_in(_text, tree.value, _ATOM)}.{tree.attr}", _ATOM
     if isinstance(tree, ast.Subscript):
-        return f"{_in(_text, tree.value, _ATOM)}[{_text(tree.slice)[0]}]", _ATOM
+        return _in(_text, tree.value, _ATOM) + _index(tree.slice), _ATOM
     if isinstance(tree, ast.Call):
         args = [_text(a)[0] for a in tree.args] + [f"{k.arg}={_text(k.value)[0]}" for k in tree.keywords]
         return f"{_in(_text, tree.func, _ATOM)}({', '.join(args)})", _ATOM
@@ -232,19 +246,24 @@ def _text(tree: ast.expr) -> tuple[str, int]:
     return _common(_text, tree, 0) or (ast.unparse(tree), _IF)
 
 
+def _index(tree: ast.expr) -> str:
+    return index_text(tree.value) if isinstance(tree, ast.Constant) else f"[{_text(tree)[0]}]"
+
+
 def _latex(tree: ast.expr) -> tuple[str, int]:
     if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Pow):
-        return f"{{{_bracketed(tree.left, _ATOM)}}}^{{{latex(tree.right)}}}", _POWER
+        return f"{{{_in(_latex, tree.left, _ATOM)}}}^{{{latex(tree.right)}}}", _POWER
     if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Div):
         return rf"\frac{{{latex(tree.left)}}}{{{latex(tree.right)}}}", _POWER
     if isinstance(tree, ast.IfExp):
         return _cases(tree.test, tree.body, tree.orelse)
     if isinstance(tree, ast.Attribute):
         if tree.attr == "T":
-            return rf"{{{_bracketed(tree.value, _ATOM)}}}^{{\top}}", _POWER
-        return rf"{_bracketed(tree.value, _ATOM)}\mathrm{{.{latex_escaped(tree.attr)}}}", _ATOM
+            return rf"{{{_in(_latex, tree.value, _ATOM)}}}^{{\top}}", _POWER
+        return rf"{_in(_latex, tree.value, _ATOM)}\mathrm{{.{latex_escaped(tree.attr)}}}", _ATOM
     if isinstance(tree, ast.Subscript):
-        return rf"{_bracketed(tree.value, _ATOM)}[{latex(tree.slice)}]", _ATOM
+        index = rf"\mathtt{{{latex_escaped(_index(tree.slice))}}}" if isinstance(tree.slice, ast.Constant) else ""
+        return _in(_latex, tree.value, _ATOM) + (index or f"[{latex(tree.slice)}]"), _ATOM
     if isinstance(tree, ast.Call):
         return _latex_call(tree)
     if isinstance(tree, ast.Name):
@@ -294,22 +313,20 @@ def _in(show: Callable[[ast.expr], tuple[str, int]], tree: ast.expr, least: int)
     return rf"\left({shown}\right)" if show is _latex else f"({shown})"
 
 
-def _bracketed(tree: ast.expr, least: int) -> str:
-    return _in(_latex, tree, least)
-
-
 def _constant(value: Any) -> tuple[str, int]:
-    if isinstance(value, (bool, str)) or value is None:
-        return str(value), _ATOM
-    if isinstance(value, tuple):  # a shape
-        return str(value), _ATOM
+    if value is ...:
+        return "...", _ATOM
+    if not isinstance(value, (int, float, np.number, np.ndarray)) or isinstance(value, bool):
+        return repr(value), _ATOM  # a word or a shape
     shown = numbers(value)
     return shown, _SUM if shown.startswith("-") else _ATOM
 
 
 def _latex_constant(value: Any) -> tuple[str, int]:
-    if isinstance(value, (bool, str, tuple)) or value is None:
-        return rf"\mathrm{{{latex_escaped(str(value))}}}", _ATOM
+    if value is ...:
+        return r"\ldots", _ATOM
+    if not isinstance(value, (int, float, np.number, np.ndarray)) or isinstance(value, bool):
+        return rf"\mathrm{{{latex_escaped(_constant(value)[0])}}}", _ATOM
     array = np.asarray(value)
     if array.ndim == 0:
         return latex_number(array), _SUM if number(array).startswith("-") else _ATOM
@@ -320,44 +337,14 @@ def _latex_constant(value: Any) -> tuple[str, int]:
     return rf"\left[\begin{{array}}{{{columns}}}" + r" \\ ".join(rows) + r"\end{array}\right]", _ATOM
 
 
-def latex_number(value: Any) -> str:
-    r"""A number for mathematics mode.
-
-    >>> print(latex_number(4.2e-18), latex_number(float("-inf")))
-    4.2 \times 10^{-18} -\infty
-    """
-    shown = number(value)
-    mantissa, e, exponent = shown.partition("e")
-    if e:
-        return rf"{mantissa} \times 10^{{{exponent}}}"
-    return {"inf": r"\infty", "-inf": r"-\infty", "nan": r"\mathrm{nan}"}.get(shown, shown)
-
-
-def latex_name(name: str) -> str:
-    r"""A name of a formula: dout as a partial derivative, W_ih with an index, a word upright.
-
-    >>> print(latex_name("dout"), latex_name("dx"), latex_name("W_ih"), latex_name("out"))
-    \frac{\partial L}{\partial \mathrm{out}} \frac{\partial L}{\partial x} W_{\mathrm{ih}} \mathrm{out}
-    """
-    derivative = re.fullmatch(r"∂(\S+)/∂(\S+)", name)
-    if derivative:
-        return rf"\frac{{\partial {latex_name(derivative[1])}}}{{\partial {latex_name(derivative[2])}}}"
-    if re.fullmatch(r"d[A-Za-z]\w*", name):
-        return rf"\frac{{\partial L}}{{\partial {latex_name(name[1:])}}}"
-    if re.fullmatch("[A-Za-z]", name):
-        return name
-    indexed = re.fullmatch(r"([A-Za-z])_?([A-Za-z]{2}|\d+)", name)
-    if indexed and ("_" in name or indexed[2].isdigit()):
-        return rf"{indexed[1]}_{{\mathrm{{{indexed[2]}}}}}"
-    return rf"\mathrm{{{latex_escaped(name)}}}"
-
-
 _LATEX_FUNCTIONS = {name: rf"\{name}" for name in ("exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "max")}
 
 
 def _latex_call(tree: ast.Call) -> tuple[str, int]:
     function = text(tree.func)
-    args = [latex(a) for a in tree.args] + [rf"\mathrm{{{k.arg}}}={latex(k.value)}" for k in tree.keywords]
+    args = [latex(a) for a in tree.args] + [
+        rf"\mathrm{{{latex_escaped(k.arg or '')}}}={latex(k.value)}" for k in tree.keywords
+    ]
     if function == "where" and len(args) == 3:
         return _cases(*tree.args)
     if function == "sqrt" and len(args) == 1:
@@ -375,35 +362,3 @@ def _cases(test: ast.expr, body: ast.expr, other: ast.expr) -> tuple[str, int]:
         rf"{latex(body)} & \left({latex(test)}\right) \\ {latex(other)} & \left(\lnot\left({latex(test)}\right)\right)"
     )
     return rf"\left\{{\begin{{array}}{{ll}}{rows}\end{{array}}\right.", _PRODUCT
-
-
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "×": r"\ensuremath{\times}",
-    "÷": r"\ensuremath{\div}",
-    "`": r"\textasciigrave{}",
-    "Σ": r"\ensuremath{\Sigma}",
-    "Π": r"\ensuremath{\Pi}",
-    "σ": r"\ensuremath{\sigma}",
-    "√": r"\ensuremath{\surd}",
-    "∂": r"\ensuremath{\partial}",
-    "²": r"\textsuperscript{2}",
-    **{c: f"\\{c}" for c in "_%&#$"},
-}
-
-
-def latex_escaped(said: str) -> str:
-    r"""Text that LaTeX prints as it is; signs that cannot be printed become blanks.
-
-    >>> print(latex_escaped("50% of x_1 {~}"))
-    50\% of x\_1 \{\textasciitilde{}\}
-    """
-    return "".join(_ESCAPES.get(c, c if c.isprintable() else " ") for c in said)

@@ -22,81 +22,24 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.errors import ArgumentError, DTypeError, GraphError, describe
+from minigrad.errors import ArgumentError, CheckpointError, DTypeError, GraphError, describe
 from minigrad.graph.data import Graph, GraphNode, number
 from minigrad.graph.drawing import draw
 from minigrad.graph.prose import plain
 from minigrad.graph.steps import Narrator, Step, language
 from minigrad.graph.svg import clean, escape, ranges
 from minigrad.graph.tracing import as_graph
+from minigrad.graph.words_page import WORDS
 from minigrad.io.atomic import replacing
 from minigrad.tape import ancestors
 from minigrad.tensor import Tensor
 
 __all__ = ["show", "to_html"]
 
-MOST = 2000  # nodes of a graph: 4000 steps, which nobody takes one by one
+_ONE_BY_ONE = 400  # nodes that the picture of a page shows
+MOST_STEPS = 2000  # nodes of a graph: 4000 steps, which nobody takes one by one
 _IN_FULL = 36  # values of an array that are written out, row by row
-_LONG = 60  # characters of a formula that still is one at a glance
-
-WORDS: dict[str, tuple[str, str]] = {
-    "title": ("Step by step: {output}", "계산 그래프 한 단계씩: {output}"),
-    "picture": (
-        "The computation graph, {n} nodes from left to right. The steps say in words what it shows.",
-        "노드 {n}개로 된 계산 그래프. 그림의 내용은 각 단계에서 글로 설명합니다.",
-    ),
-    "current": ("This step", "현재 단계"),
-    "controls": ("Steps", "단계 이동"),
-    "slider": ("Step", "단계"),
-    "place": ("Step {i} of {n}", "{n}단계 중 {i}단계"),
-    "begin": ("Beginning", "시작"),
-    "first": ("To the beginning", "처음으로"),
-    "back": ("Back", "이전"),
-    "next": ("Next", "다음"),
-    "end": ("To the end", "끝으로"),
-    "play": ("Play", "자동 재생"),
-    "all": ("Show all numbers", "모든 값 보기"),
-    "tools": ("Picture", "그림 도구"),
-    "zoom": ("Picture, to scroll", "그림(스크롤할 수 있음)"),
-    "zoom_in": ("Larger", "크게"),
-    "zoom_out": ("Smaller", "작게"),
-    "zoom_fit": ("Fit the picture to the page", "화면에 맞추기"),
-    "keys": (
-        "Keys: → or space for the next step, ← for the one before, Home and End. A click on a node goes to its step.",
-        "키보드: → 또는 스페이스 바는 다음 단계, ←는 이전 단계, Home은 처음, End는 끝. 노드를 누르면 그 단계로 갑니다.",
-    ),
-    "list": ("All steps as a list", "모든 단계 목록"),
-    "noscript": (
-        "Without JavaScript the steps cannot be shown one by one; all of them are listed below.",
-        "자바스크립트를 쓸 수 없어 한 단계씩 볼 수 없습니다. 아래 목록에 모든 단계가 있습니다.",
-    ),
-    "start": (
-        "These values are given. Forward goes from left to right and computes a value at each node; backward then goes "
-        "from right to left, and each node multiplies the gradient from upstream by its local derivative.",
-        "주어진 값은 다음과 같습니다. 순전파는 왼쪽에서 오른쪽으로 가며 노드마다 값을 계산합니다. 그다음 역전파는 "
-        "오른쪽에서 왼쪽으로 가며 노드마다 상류에서 흘러온 미분에 국소적 미분을 곱합니다.",
-    ),
-    "done": ("Done: the gradients", "끝: 기울기"),
-    "done words": (
-        "Backward has reached every leaf. These are the derivatives of the output with respect to each of them.",
-        "역전파가 모든 리프에 도착했습니다. 출력을 각 리프로 미분한 값은 다음과 같습니다.",
-    ),
-    "done no gradients": (
-        "Forward has reached the output. The gradients of this graph were not computed.",
-        "순전파가 출력에 도착했습니다. 이 그래프의 기울기는 계산되지 않았습니다.",
-    ),
-    "input": ("input", "입력"),
-    "output": ("output", "출력"),
-    "upstream": ("upstream gradient", "상류에서 흘러온 미분"),
-    "local": ("local derivative", "국소적 미분"),
-    "downstream": ("downstream gradient, to {source}", "하류로 흘러가는 미분 → {source}"),
-    "gradient of": ("gradient of {name}", "{name}의 기울기"),
-    "shown": ("The page is in {path}.", "페이지를 {path} 파일에 저장했습니다."),
-    "not shown": (
-        "The page is in {path}. No browser can be opened from here: open the file in one.",
-        "페이지를 {path} 파일에 저장했습니다. 여기서는 브라우저를 열 수 없으니, 브라우저에서 이 파일을 여십시오.",
-    ),
-}
+_GLANCE = 60  # characters of a formula that still is one at a glance
 
 
 def to_html(output: Any, path: Any = None, lang: str = "en") -> str:
@@ -104,7 +47,8 @@ def to_html(output: Any, path: Any = None, lang: str = "en") -> str:
 
     output: a Tensor with a graph, or a Graph. path: an .html file to write the page to, as well. lang: "en" or "ko".
     Returns the page: one text, with everything in it that it needs. Keys, buttons and a slider step through it;
-    page.html#3 opens it at that step. The picture is folded as by `draw`; every op has its steps all the same.
+    page.html#3 opens it at that step. Of more than 400 nodes the picture is folded as by `draw`; every op has its steps
+    all the same.
 
     Raises as trace does; ArgumentError for another language, another suffix and more than 2000 nodes, DTypeError for
     what is no path, CheckpointError for what cannot be written; a file that was there is then as it was.
@@ -112,19 +56,19 @@ def to_html(output: Any, path: Any = None, lang: str = "en") -> str:
     >>> import minigrad as mg
     >>> x = mg.Tensor(3.0, requires_grad=True, name="x")
     >>> page = to_html(x * x + 1)
-    >>> page.count("<li "), "<title>Step by step: add</title>" in page
+    >>> page.count("<li "), "<title>Step by step: add (+)</title>" in page
     (6, True)
     """
-    language("graph.to_html", lang)
+    function = "graph.to_html"
+    language(function, lang)
     name = None if path is None else _checked(path)
-    with suppress(GraphError):  # of a released graph, which trace tells of; most nodes are counted before it works
-        _check_size(len(ancestors([output._node])) if isinstance(output, Tensor) and output._node else 0)
-    graph = as_graph(output)
-    _check_size(len(graph.nodes))
-    page = _page(graph, lang)
+    page = _page(_small(output, function), lang)
     if name is not None:
-        with replacing(name) as file:
-            file.write(page.encode())
+        try:
+            with replacing(name) as file:
+                file.write(page.encode())
+        except CheckpointError as error:
+            raise CheckpointError(f"{function}: path", f"{name!r}: {error.got}", error.expected, error.fix) from error
     return page
 
 
@@ -140,7 +84,8 @@ def show(output: Any, lang: str = "en") -> str | None:
     >>> path = show(x * x)  # doctest: +SKIP
     The page is in /tmp/minigrad-k3jxw8a1.html.
     """
-    page = to_html(output, lang=lang)
+    language("graph.show", lang)
+    page = _page(_small(output, "graph.show"), lang)
     display = _notebook()
     if display is not None:
         display(_Frame(page))
@@ -207,19 +152,28 @@ def _word(key: str, lang: str, **values: Any) -> str:
 # The page
 
 
-def _check_size(n: int) -> None:
-    if n > MOST:
+def _small(output: Any, function: str) -> Graph:
+    """The graph of output, for function, if it is one that can be stepped through."""
+    with suppress(GraphError):  # of a released graph, which trace tells of; most nodes are counted before it works
+        _check_size(len(ancestors([output._node])) if isinstance(output, Tensor) and output._node else 0, function)
+    graph = as_graph(output, function)
+    _check_size(len(graph.nodes), function)
+    return graph
+
+
+def _check_size(n: int, function: str) -> None:
+    if n > MOST_STEPS:
         raise ArgumentError(
-            "graph.to_html",
+            function,
             f"a graph of {n:,} nodes",
-            f"at most {MOST:,}, to step through",
+            f"at most {MOST_STEPS:,}, to step through",
             "draw(output) folds it into one picture; for steps, pass the result of one layer or of a short run",
         )
 
 
 def _page(graph: Graph, lang: str) -> str:
     last = graph.nodes[graph.output]
-    title = _word("title", lang, output=clean(last.label or last.name or "leaf"))
+    title = _word("title", lang, output=clean(_name(last)))
     items = _Items(graph, lang).all()
     script = _file("page.js")
     hashed = base64.b64encode(hashlib.sha256(f"\n{script}".encode()).digest()).decode()
@@ -230,7 +184,9 @@ def _page(graph: Graph, lang: str) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     texts["count"] = str(len(items) - 1)
-    markup = {"css": _file("page.css"), "js": script, "svg": draw(graph).svg, "steps": "\n".join(items)}
+    # A step is to light up its own node, not a box of many.
+    picture = draw(graph, collapse=False if len(graph.nodes) <= _ONE_BY_ONE else None)
+    markup = {"css": _file("page.css"), "js": script, "svg": picture.svg, "steps": "\n".join(items)}
     filled = {key: escape(text) for key, text in texts.items()} | markup
     return re.sub(r"\{\{(\w+)\}\}", lambda match: filled[match[1]], _file("page.html"))
 
@@ -249,22 +205,22 @@ class _Items:
     def __init__(self, graph: Graph, lang: str) -> None:
         self.graph, self.lang = graph, lang
         self.narrator = Narrator(graph, lang)
-        self.outgoing: dict[int, list[Any]] = {node.number: [] for node in graph.nodes}
-        for i, edge in enumerate(graph.edges):
-            self.outgoing[edge.source].append(i)
-        self.outgoing[graph.output].append("output")
         self.totals: dict[int, list[int]] = {}  # number of an op -> the nodes whose gradient is complete after its step
-        for source, arriving in self.narrator.arriving.items():
-            self.totals.setdefault(arriving[-1].target, []).append(source)
+        for node in graph.nodes:
+            for edge in self.narrator.arriving(node)[-1:]:
+                self.totals.setdefault(edge.target, []).append(node.number)
 
     def all(self) -> list[str]:
         """Every item, from the values that are given to the gradients of the leaves."""
-        ops, order = self.narrator.ops, self.graph.order
-        self.n = len(ops) + len(order) + 1
-        items = [self.start()]
-        items += [self.forward(self.narrator.forward(node)) for node in ops]
-        items += [self.backward(self.narrator.backward(self.graph.nodes[i])) for i in order]
-        return [*items, self.end()]
+        steps = self.narrator.steps()
+        self.n = len(steps) + 1
+        told = [self.forward(step) if step.direction == "forward" else self.backward(step) for step in steps]
+        return [self.start(), *told, self.end()]
+
+    def leaving(self, node: GraphNode) -> list[Any]:
+        """The edges that a node's value is on, by their indices, and "output"."""
+        edges: list[Any] = [self.narrator.index[edge] for edge in self.graph.outgoing[node.number]]
+        return [*edges, "output"] if node.number == self.graph.output else edges
 
     def item(self, i: int, direction: str, title: str, sentence: str, numbers: str, **data: Any) -> str:
         """A step: its place, title and sentence, its numbers as markup, and its data attributes."""
@@ -280,7 +236,7 @@ class _Items:
         given = [node for node in self.graph.nodes if node.kind != "op"]
         shown = [node for node in given if node.kind == "leaf" or node.name]
         cards = [self.card(self.name(node), node.value) for node in shown]
-        brought = [edge for node in given for edge in self.outgoing[node.number]]
+        brought = [edge for node in given for edge in self.leaving(node)]
         return self.item(
             0,
             "start",
@@ -304,7 +260,7 @@ class _Items:
             _formula(step.formula) + _row(cards),
             node=step.node,
             edges=_words(step.edges),
-            values=_words(self.outgoing[step.node]),
+            values=_words(self.leaving(node)),
         )
 
     def backward(self, step: Step) -> str:
@@ -314,9 +270,9 @@ class _Items:
             row = [self.card(f"dout: {self.say('upstream')}", step.upstream)]
             sign = "→"
             if term.local is not None:
-                symbol = f"{term.symbol}: " if term.symbol and not _is_number(term.symbol) else ""
+                symbol = f"{term.symbol}: " if term.symbol and not term.is_number else ""
                 row.append(_after("×", self.card(symbol + self.say("local"), term.local)))
-                sign = "=" if source.shape == self.graph.nodes[step.node].shape else "Σ ="
+                sign = "=" if source.shape == self.graph.nodes[step.node].shape else self.say("summed")
             to = self.say("downstream", source=plain(self.narrator.name(source)))
             row.append(_after(sign, self.card(f"d{term.argument}: {to}", term.gradient, "result")))
             rows.append(_formula(term.formula) + _row(row))
@@ -364,13 +320,16 @@ class _Items:
         )
 
 
+def _name(node: GraphNode) -> str:
+    """What a page is about: the output's name, or its op with the symbol that is drawn."""
+    if node.label or node.kind != "op" or node.symbol in ("", node.name):
+        return node.label or node.name or "leaf"
+    return f"{node.name} ({node.symbol})"
+
+
 def _named(argument: str, name: str) -> str:
     """x = apple, of an argument and of what it is given."""
     return argument if name in ("", argument) else f"{argument} = {name}"
-
-
-def _is_number(symbol: str) -> bool:
-    return symbol.lstrip("-").isdigit()
 
 
 def _words(numbers: Iterable[Any]) -> str:
@@ -388,7 +347,7 @@ def _after(sign: str, card: str) -> str:
 
 def _formula(text: str) -> str:
     """Formulas, one a line; of a long one only what it says in symbols, since its numbers are on the cards."""
-    lines = [line if len(line) <= _LONG else " = ".join(line.split(" = ")[:2]) for line in text.splitlines()]
+    lines = [line if len(line) <= _GLANCE else " = ".join(line.split(" = ")[:2]) for line in text.splitlines()]
     return "".join(f'<p class="formula" translate="no">{escape(line)}</p>' for line in lines)
 
 

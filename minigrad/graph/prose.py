@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minigrad.graph.formula import latex, latex_escaped, text
+from minigrad.graph.formula import latex, text
+from minigrad.graph.latex import latex_escaped
+from minigrad.graph.svg import clean
 
 __all__ = [
     "COLUMNS",
@@ -25,17 +27,17 @@ __all__ = [
     "Pieces",
     "Shown",
     "Table",
+    "columns",
     "plain",
     "table_width",
     "to_latex",
     "to_markdown",
     "to_text",
-    "width",
 ]
 
 COLUMNS = 96
 _TIED = "\u00a0"  # a blank at which no line is broken
-_SHORT = 40  # columns: code and formulas up to here are kept on one line
+_UNBROKEN = 40  # columns: code and formulas up to here are kept on one line
 # Blanks of ours that hold together what is one thing: x = 200, 1 / y, node 4 (×), 4번 노드
 _HOLDS = re.compile(r" (?=[=/×+-] )|(?<= [=/×+-]) | (?=\($)|(?<=^node) $|(?<=^번) (?=노드|리프)")
 
@@ -50,7 +52,7 @@ class Code(str):
 class Formula:
     """Sides that are equal: dx = dout × y = 1.1 × 2 = 2.2.
 
-    shapes: the last two sides are shapes: (2, 3) @ (3, 4) -> (2, 4).
+    shapes: of what was computed from and of the result, (2, 3) @ (3, 4) → (2, 4), or of the result alone.
     """
 
     sides: tuple[ast.expr, ...]
@@ -58,13 +60,14 @@ class Formula:
 
     def __str__(self) -> str:
         said = " = ".join(map(text, self.sides))
-        return f"{said},  {' → '.join(map(text, self.shapes))}" if self.shapes else said
+        shapes = " → ".join(map(text, self.shapes))
+        return said if not shapes else f"{said}: {shapes}" if len(self.sides) == 1 else f"{said},  {shapes}"
 
     def to_latex(self) -> str:
         """The same for mathematics mode."""
         said = " = ".join(map(latex, self.sides))
         shapes = r" \to ".join(map(latex, self.shapes))
-        return rf"{said}, \quad {shapes}" if self.shapes else said
+        return said if not shapes else rf"{said}{':' if len(self.sides) == 1 else ','} \quad {shapes}"
 
 
 Pieces = tuple[Any, ...]  # of str, Code and Formula
@@ -104,18 +107,13 @@ Block = Heading | Shown | Items | Table | tuple[Any, ...]  # Pieces: a paragraph
 
 def plain(said: Pieces) -> str:
     """The pieces as plain text."""
-    return "".join(_one_line(p) if isinstance(p, Code) else str(p) for p in said).replace(_TIED, " ")
+    return "".join(clean(p) if isinstance(p, Code) else str(p) for p in said).replace(_TIED, " ")
 
 
-def _one_line(said: str) -> str:
-    """Text from outside without control characters, which could move a terminal's cursor."""
-    return "".join(c if c.isprintable() else " " for c in said)
-
-
-def width(said: str) -> int:
+def columns(said: str) -> int:
     """How many columns a terminal uses for it: two for each Korean syllable.
 
-    >>> width("dx = 2"), width("역전파")
+    >>> columns("dx = 2"), columns("역전파")
     (6, 6)
     """
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in said)
@@ -128,11 +126,11 @@ def table_width(rows: Sequence[Sequence[Pieces]]) -> int:
 
 
 def _column_widths(rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(width, column)) for column in zip(*rows, strict=True)]
+    return [max(map(columns, column)) for column in zip(*rows, strict=True)]
 
 
-def _padded(said: str, columns: int) -> str:
-    return said + " " * (columns - width(said))
+def _padded(said: str, wide: int) -> str:
+    return said + " " * (wide - columns(said))
 
 
 def _wrapped(said: str, first: str = "", rest: str = "") -> list[str]:
@@ -140,10 +138,10 @@ def _wrapped(said: str, first: str = "", rest: str = "") -> list[str]:
     lines, line = [], first
     words: list[str] = []
     for word in said.split(" "):
-        words += [word] if width(rest + word) <= COLUMNS else word.split(_TIED)
+        words += [word] if columns(rest + word) <= COLUMNS else word.split(_TIED)
     for word in words:
         fresh = line in (first, rest) and not line.strip(" -")
-        if not fresh and width(line) + 1 + width(word) > COLUMNS:
+        if not fresh and columns(line) + 1 + columns(word) > COLUMNS:
             lines.append(line)
             line, fresh = rest, True
         line += word if fresh else f" {word}"
@@ -156,7 +154,7 @@ def to_text(blocks: Sequence[Block]) -> str:
     for block in blocks:
         if isinstance(block, Heading):
             said = plain(block.said)
-            lines += [said, ("=" if block.level == 1 else "-") * width(said)] if block.level < 3 else [said]
+            lines += [said, ("=" if block.level == 1 else "-") * columns(said)] if block.level < 3 else [said]
         elif isinstance(block, Shown):
             lines += [line for formula in block.formulas for line in _formula_lines(formula)]
         elif isinstance(block, Items):
@@ -181,14 +179,14 @@ def _tied(said: Pieces) -> str:
             shown += _HOLDS.sub(_TIED, p)
             continue
         one = plain((p,))
-        shown += one.replace(" ", _TIED) if width(one) <= _SHORT else one
+        shown += one.replace(" ", _TIED) if columns(one) <= _UNBROKEN else _HOLDS.sub(_TIED, one)
     return shown
 
 
 def _formula_lines(formula: Formula) -> list[str]:
     """A formula on one line, or on one for each of its sides."""
     line = f"    {formula}"
-    if width(line) <= COLUMNS or len(formula.sides) < 3:
+    if columns(line) <= COLUMNS or len(formula.sides) < 3:
         return [line]
     first, *others = map(text, formula.sides)
     return [f"    {first} = {others[0]}", *(f"        = {side}" for side in others[1:])]
@@ -224,7 +222,7 @@ def _cell(said: Pieces) -> str:
 
 def _fenced(said: str) -> str:
     """Code: between more backticks than it has in a row, so that none of them ends it."""
-    said = _one_line(said)
+    said = clean(said)
     if not said.strip():
         return ""
     ticks = "`" * (1 + max((len(run) for run in re.findall("`+", said)), default=0))

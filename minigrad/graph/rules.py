@@ -13,8 +13,8 @@ import numpy as np
 from minigrad import ops
 from minigrad.autograd import enable_grad
 from minigrad.graph.data import Graph, GraphNode
-from minigrad.graph.formula import gradient
-from minigrad.op import registry
+from minigrad.graph.formula import gradient, names
+from minigrad.op import Op, registry
 from minigrad.ops.reduce import Reduction
 from minigrad.sums import unbroadcast
 from minigrad.tensor import plain
@@ -87,53 +87,102 @@ def not_selected(upstream: Any, local: Any, along: Any) -> bool:
     return bool((~np.isfinite(local) & (upstream == 0)).any())
 
 
+# What a declared formula may call and read, besides NumPy's functions of entries: nothing that opens a file
+_CALLED = (
+    *("all", "any", "argsort", "broadcast_to", "cumsum", "expand_dims", "eye", "flip", "max", "mean", "min"),
+    *("moveaxis", "ndim", "ones_like", "outer", "prod", "ravel", "reshape", "shape", "size", "split", "squeeze"),
+    *("std", "sum", "swapaxes", "transpose", "var", "where", "zeros_like"),
+)
+_READ = {"T", "astype", "dtype", "max", "mean", "min", "ndim", "outer", "prod", "reshape", "shape", "size", "sum"}
+
+
 @cache
-def _functions() -> dict[str, Any]:
-    """What a declared formula may call: NumPy's functions, and ours where NumPy has none."""
+def _known() -> dict[str, Any]:
+    """What the names of a declared formula stand for, those of values left out; no builtins."""
 
     def on_arrays(function: Any) -> Any:
         return lambda *args, **kwargs: plain(function(*args, **kwargs))
 
     ours = {op.name: on_arrays(getattr(ops, op.name)) for op in registry() if hasattr(ops, op.name)}
-    return {**ours, **vars(np), "unbroadcast": unbroadcast}
+    entries = {name: f for name, f in vars(np).items() if isinstance(f, np.ufunc)}
+    own = {f.__name__: f for f in (unbroadcast, len, slice, tuple, zip)}
+    return {"__builtins__": {}, "pi": np.pi, **ours, **entries, **{name: getattr(np, name) for name in _CALLED}, **own}
+
+
+class _AsItIs(ast.NodeTransformer):
+    """A declared formula as it is for one node: of what reduces, dout and out with their axes back."""
+
+    def __init__(self, op: Op, node: GraphNode, shape: tuple[int, ...]) -> None:
+        self.fields = vars(op)
+        reduced = isinstance(op, Reduction) and op.axis is not None and len(shape) > len(node.shape or ())
+        self.lacks_axes = {"dout", "out"} if reduced else set()
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        if node.id not in self.lacks_axes:
+            return node
+        return ast.Call(ast.Name("expand_dims", ast.Load()), [node, ast.Name("axis", ast.Load())], [])
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        if node.attr == "size":  # is the same with the axes and without them
+            return node
+        self.generic_visit(node)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """transpose(dout, axes and argsort(axes)) with the option axes or without it."""
+        node.args = [arg for arg in map(self._chosen, node.args) if arg is not None]
+        self.generic_visit(node)
+        return node
+
+    def _chosen(self, arg: ast.expr) -> ast.expr | None:
+        if not isinstance(arg, ast.BoolOp) or not isinstance(arg.op, ast.And) or len(arg.values) > 2:
+            return arg
+        option, then = arg.values
+        if not isinstance(option, ast.Name) or option.id not in self.fields:
+            return arg
+        return None if self.fields[option.id] is None else then
 
 
 def declared(graph: Graph, node: GraphNode, k: int, along: Any) -> tuple[ast.expr | None, bool]:
     """The formula that an op declares for its argument k, None where it has none, or does not say what flowed along.
 
     Declared is what the usual call does: a loss's mean, a product of matrices. The second result is whether a formula
-    was refused, because it gives other numbers.
+    was refused, because it gives other numbers, or another shape.
     """
     op = node.op
     assert op is not None
     tree = gradient(op, k)
-    if tree is None or along is None or node.gradient is None:
+    source = graph.nodes[node.inputs[k]]
+    if tree is None:
+        return None, False
+    tree = _AsItIs(op, node, source.shape or ()).visit(tree)
+    if along is None or node.gradient is None:
         return tree, False
     inputs: list[Any] = [graph.nodes[i].value for i in node.inputs]
     given: dict[str, Any] = {op.args[0]: inputs} if op.variadic else dict(zip(op.args, inputs, strict=True))
     given |= vars(op) | {"out": node.value, "dout": node.gradient}
-    if isinstance(op, Reduction):  # such a formula leaves the axes that are reduced in, of length 1
-        shape = graph.nodes[node.inputs[0]].shape or ()
-        given |= {x: given[x] if given[x] is None else op.spread(given[x], shape) for x in ("out", "dout")}
 
     def one_hot(labels: Any) -> Any:
         return labels if labels.ndim == 2 else np.eye(inputs[0].shape[1])[labels]
 
-    used = {part.id for part in ast.walk(tree) if isinstance(part, ast.Name)}
+    parts = list(ast.walk(tree))
+    used = {part.id for part in parts if isinstance(part, ast.Name)}
     if any(given[x] is None for x in used & set(given) - set(vars(op))):
         return tree, False  # nobody can tell
-    code = compile(ast.fix_missing_locations(ast.Expression(tree)), f"<{op.name}>", "eval")
     try:
+        if any(isinstance(part, ast.Attribute) and part.attr not in _READ for part in parts):
+            raise AttributeError
+        code = compile(ast.fix_missing_locations(ast.Expression(tree)), f"<{op.name}>", "eval")
         with aside():
-            got = eval(code, {**_functions(), "one_hot": one_hot, **given})
-            got = to_source(np.asarray(got), graph.nodes[node.inputs[k]])
-    except NameError:  # of a user's op, whose formula is for reading only
-        return tree, False
-    except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError):  # shapes it was not written for
+            got = np.asarray(eval(code, {**_known(), "one_hot": one_hot, **given}))
+            got = to_source(got, source) if op.elementwise else got  # the sum is told beside the formula
+    except NameError as error:  # a value of which only a reader knows; a function could be anything
+        return (tree, False) if error.name in names(tree) else (None, True)
+    except Exception:  # shapes it was not written for; of a user's op, whatever was declared
         return None, True
-    # Of an op that works entry by entry a formula may be off where the gradient is as small as dout's last digits.
-    size = np.abs(node.gradient if op.elementwise else along)
-    scale = float(np.max(size, initial=0.0, where=np.isfinite(size)))
+    # A formula may be off where the gradient is as small as dout's last digits.
+    sizes = [np.abs(array) for array in (along, node.gradient)]
+    scale = max(float(np.max(size, initial=0.0, where=np.isfinite(size))) for size in sizes)
     tolerance = _TOLERANCE.get(along.dtype.itemsize, 1e-7)
     if got.shape == along.shape:
         got = np.where((along == 0) & ~np.isfinite(got), 0, got)  # entries that were not selected: see not_selected

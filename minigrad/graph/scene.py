@@ -13,7 +13,7 @@ from minigrad.graph.collapse import Fold
 from minigrad.graph.data import Graph, summary
 from minigrad.graph.export import title
 from minigrad.graph.layout import Link, Placed, place
-from minigrad.graph.shapes import APART, LINE, RADIUS, SMALL_LINE, Arrow, Lines, Shapes, lines
+from minigrad.graph.shapes import APART, CORNER, LINE, RADIUS, UNDER, Arrow, Lines, Shapes, lines
 from minigrad.graph.svg import element, escape, ranges, width
 
 __all__ = ["MARGIN", "Scene"]
@@ -22,7 +22,7 @@ Point = tuple[float, float, float]  # x, y and the angle at which a line passes
 
 MARGIN = 16.0
 _HEAD, _HALF_HEAD = 8.0, 3.4  # of an arrow
-_WIDEST, _ROW = 1800.0, 1300.0  # a wider picture is broken into rows of about so much
+_WIDEST = 1100.0  # a wider picture is broken into rows of at most about so much
 _STUB, _BETWEEN_ROWS = 16.0, 36.0
 _GRAPHVIZ_FROM = 150  # nodes: below, our own order is as good
 
@@ -101,14 +101,16 @@ class Scene(Shapes):
                 torn[left] += 1
         wide = placed.right
         if several and wide > _WIDEST:
-            wide = 1.1 * wide / math.ceil(wide / _ROW)
+            wide = 1.1 * wide / math.ceil(wide / _WIDEST)
         rows: list[Row] = []
         k = 0
         while k < len(grid):
             start = grid[k - 1][1] - _STUB if rows else grid[k][0]
-            ends = [n for n in range(k, len(grid) - 1) if n % 2 and 0.6 * wide < grid[n][1] - start <= wide]
-            last = min(ends, key=lambda n: (torn[grid[n][0]], -n), default=len(grid) - 1)
-            if placed.right - start <= 1.25 * wide:
+            ends = [n for n in range(k, len(grid) - 1) if n % 2]
+            fit = [n for n in ends if grid[n][1] - start <= wide] or ends[:1]
+            good = [n for n in fit if 0.75 * wide < grid[n][1] - start] or fit[-1:]
+            last = min(good, key=lambda n: (torn[grid[n][0]], -n), default=len(grid) - 1)
+            if placed.right - start <= 1.1 * wide:
                 last = len(grid) - 1
             shown = range(max(k - 1, 0), last + 1)  # with the column whose links go on
             spans = [span for n in shown for span in extents[grid[n][0]]] or [(0.0, 0.0)]
@@ -120,7 +122,7 @@ class Scene(Shapes):
             k = last + 1
         return rows
 
-    def _row(self, x: float) -> Row:
+    def row(self, x: float) -> Row:
         """The row that something at x is drawn in."""
         return self.rows[bisect_right(self.rows, x, key=lambda row: row.start) - 1]
 
@@ -129,7 +131,7 @@ class Scene(Shapes):
         pieces: list[list[Point]] = []
         before = None
         for x, y, angle in points:
-            row = self._row(x)
+            row = self.row(x)
             if row is not before:
                 if before is not None:
                     x0, y0, _ = points[points.index((x, y, angle)) - 1]
@@ -155,16 +157,13 @@ class Scene(Shapes):
             way = self.placed.ways[k]
             points = [starts[k]]
             edge_of_column = self.placed.columns[arrow.source][1]
-            x, y, angle = points[0]
-            if edge_of_column > x + 8:  # to the edge of its column on its own ground
-                rise, whole = (edge_of_column - x) * math.tan(angle), way[0][2] - y
-                if abs(rise) < abs(whole):  # and from there on no steeper than to its label
-                    on = math.atan((whole - rise) / max(way[0][0] - edge_of_column, 1.0))
-                    points.append((edge_of_column, y + rise, math.copysign(min(abs(on), abs(angle)), angle)))
-                else:
-                    points.append((edge_of_column, way[0][2], 0.0))
+            if edge_of_column > starts[k][0] + 8:  # to the edge of its column on its own ground
+                points.append(_at_the_edge(starts[k], edge_of_column, way[0][0], way[0][2]))
             for left, right, y in way:
                 points += [(left, y, 0.0), (right, y, 0.0)]
+            edge_of_column = self.placed.columns[arrow.target][0]
+            if edge_of_column < self.ends[k][0] - 8:
+                points.append(_at_the_edge(self.ends[k], edge_of_column, way[-1][1], way[-1][2]))
             points.append(self.ends[k])
             parts.append(self._draw_arrow(arrow, points, way[0]))
         return parts + [self._draw_shape(i) for i in range(len(self.shapes))]
@@ -196,7 +195,7 @@ class Scene(Shapes):
             else:
                 half = self.boxes[i].width / 2
                 wanted = [far[n][2] - y for n in order]
-                places = _spread(wanted, rooms, rooms[0] - shape.up + 1, shape.down - rooms[-1] - 1)
+                places = _spread(wanted, rooms, rooms[0] + CORNER - shape.up, shape.down - CORNER - rooms[-1])
                 for n, dy in zip(order, places, strict=True):
                     ports[arrows[n]] = (x + sign * half, y + dy, 0.0)
         return ports
@@ -210,7 +209,7 @@ class Scene(Shapes):
         if arrow.back:
             curves = [_curve(piece, -apart, head=0 if piece is pieces[0] else None) for piece in pieces]
             parts.append(element("g", *chain.from_iterable(curves), class_="backward"))
-        row = self._row(label[0])
+        row = self.row(label[0])
         x, y = (label[0] + label[1]) / 2 + row.dx, label[2] + row.dy
         n = len(arrow.above.lines)
         parts += _text(arrow.above, x, y - apart - 6 - LINE * (n - 1), "value")
@@ -246,7 +245,7 @@ class Scene(Shapes):
 
     def _draw_shape(self, i: int) -> str:
         shape, (x, y) = self.shapes[i], self.center(i)
-        row = self._row(self.placed.columns[i][0])
+        row = self.row(self.placed.columns[i][0])
         x, y = x + row.dx, y + row.dy
         parts = []
         if shape.node is not None:
@@ -264,7 +263,7 @@ class Scene(Shapes):
                 parts += _text(text, at, y + 5, "name", anchor, 15)
             parts += _text(shape.total, x - 2, y + 10 + LINE, "gradient", "end")
             return element("g", *parts, class_=f"node {shape.node.kind if shape.node else 'end'}", **data)
-        below = y + shape.down + SMALL_LINE + 3
+        below = y + shape.down + UNDER
         if shape.kind == "circle":
             parts.append(element("circle", cx=_n(x), cy=_n(y), r=_n(RADIUS), class_="shape"))
             text_x = x
@@ -283,10 +282,19 @@ class Scene(Shapes):
         if shape.below:
             below_y = middle + 15 if two else below
             parts.append(element("text", escape(shape.below), x=_n(x), y=_n(below_y), **_middle("small")))
-            below += SMALL_LINE
+            below += LINE
         if shape.kind != "fold":
             parts += _text(shape.total, x, below, "gradient")
         return element("g", *parts, class_=f"node {'fold' if shape.fold else 'op'}", **data)
+
+
+def _at_the_edge(port: Point, edge: float, x: float, y: float) -> Point:
+    """Where a link between port and (x, y) passes the edge of the column of port: not steeper from there on."""
+    rise, whole = (edge - port[0]) * math.tan(port[2]), y - port[1]
+    if abs(rise) >= abs(whole):
+        return edge, y, 0.0
+    on = math.atan(abs(whole - rise) / max(abs(x - edge), 1.0))
+    return edge, port[1] + rise, math.copysign(min(on, abs(port[2])), port[2])
 
 
 def _spread(wanted: Sequence[float], rooms: Sequence[float], least: float, most: float) -> list[float]:

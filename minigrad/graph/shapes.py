@@ -7,23 +7,26 @@ below it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from minigrad.graph.collapse import Fold
-from minigrad.graph.data import Edge, Graph, GraphNode, number
+from minigrad.graph.data import Edge, Graph, GraphNode, index_text, not_given, number, parameters_text, statistics
 from minigrad.graph.layout import Box
 from minigrad.graph.svg import shorten, width
+from minigrad.ops.elementwise import Divide
 
-__all__ = ["APART", "LINE", "RADIUS", "SMALL_LINE", "Arrow", "Lines", "Shape", "Shapes", "lines"]
+__all__ = ["APART", "CORNER", "LINE", "RADIUS", "SMALL_LINE", "UNDER", "Arrow", "Lines", "Shape", "Shapes", "lines"]
 
 RADIUS = 19.0
 APART = 3.5  # of an arrow forward, and of one back, from the line in the middle of both
 LINE, SMALL_LINE = 15.0, 13.0
-_COMMUTATIVE = {"add", "multiply", "maximum", "minimum", "hypot"}
+UNDER = 19.0  # from a node to the first line below it, which no arrow of the node reaches
+CORNER = 6.0  # of a box, from the top and the bottom, in which no arrow ends
 _MANY = 6  # links between the same two boxes that are drawn one by one
 _FAR = 5  # steps between the first and the last use, from which on a leaf is drawn at each use
 
@@ -42,18 +45,17 @@ class Lines:
 
 
 def lines(array: Any, name: str = "") -> Lines:
-    """An array as it stands at an arrow: a number, a small array row by row, else shape and min · mean · max.
+    """An array as it stands at an arrow: a number, a small array row by row, else shape and min | mean | max.
 
     >>> lines(np.array([[1.0, -2.5], [0.25, 4.0]])).lines
     ('[1, −2.5]', '[0.25, 4]')
     >>> lines(np.arange(12.0)).lines
-    ('(12,)', '0 · 5.5 · 11')
+    ('(12,)', '0 | 5.5 | 11')
     """
     if array is None:
         return Lines((f"{name} = ?" if name else "?",))
     array = np.asarray(array)
-    with np.errstate(all="ignore"):
-        bad = array.dtype.kind == "f" and not np.isfinite(array).all()
+    found = statistics(array)
     rows: tuple[str, ...] = ()
     summarised = False
     if not array.size:
@@ -63,18 +65,16 @@ def lines(array: Any, name: str = "") -> Lines:
     elif array.size <= 6 and array.ndim <= 2:
         rows = tuple(f"[{', '.join(number(x, 4) for x in row)}]" for row in np.atleast_2d(array))
     if not rows or max(map(len, rows)) > 30:
-        shape = f"({array.shape[0]},)" if array.ndim == 1 else f"{array.shape}"
-        if bad:
-            counts = [(np.isnan(array), "nan"), (np.isposinf(array), "inf"), (np.isneginf(array), "-inf")]
-            rows = (shape, ", ".join(f"{np.count_nonzero(found)} {word}" for found, word in counts if found.any()))
+        if found.bad:
+            rows = (f"{array.shape}", ", ".join(f"{count} {word}" for word, count in found.bad.items()))
         else:
-            mean, largest = array.mean(dtype=np.float64), max(abs(float(array.min())), abs(float(array.max())))
-            mean = mean if abs(mean) > 1e-12 * largest else 0.0  # what rounding has left
-            rows = (shape, " · ".join(number(x, 2) for x in (array.min(), mean, array.max())))
+            largest = max(abs(found.least), abs(found.largest))
+            mean = 0.0 if abs(found.mean or 0.0) <= 1e-12 * largest else found.mean  # what rounding has left
+            rows = (f"{array.shape}", " | ".join(number(x, 2) for x in (found.least, mean, found.largest)))
             summarised = True
     if name:
         rows = (f"{name} = {rows[0]}",) if len(rows) == 1 else (name, *rows)
-    return Lines(tuple(row.replace("-", "−") for row in rows), bad, summarised)
+    return Lines(tuple(row.replace("-", "−") for row in rows), bool(found.bad), summarised)
 
 
 @dataclass
@@ -101,15 +101,15 @@ class Shape:
         if self.kind == "end":
             return Box(width(self.text, 15), 10, 10)
         if self.kind == "leaf":
-            below = SMALL_LINE * len(self.total.lines)
+            below = LINE * len(self.total.lines)
             return Box(max(width(self.text, 15), self.total.width) + 2, 10, 10 + below, self.firm)
         below = 0.0
         if self.kind != "fold":
-            below = SMALL_LINE * (bool(self.below) + len(self.total.lines))
+            below = LINE * (bool(self.below) + len(self.total.lines))
         wide = max(2 * RADIUS, width(self.below, 11), self.total.width)
         if self.kind != "circle":
             wide = max(width(self.text, 16) + self.arguments + 22, width(self.below, 11) + 16, self.total.width)
-        return Box(wide, self.up, self.down + (below and below + 5))
+        return Box(wide, self.up, self.down + (below and below + UNDER - 10))
 
 
 @dataclass
@@ -165,23 +165,21 @@ class Shapes:
             )
             self.at.update((i, len(self.shapes) - 1) for i in fold.members)
         self.folded = set(self.at)
-        incoming: list[list[Edge]] = [[] for _ in graph.nodes]
-        self.outgoing: list[list[Edge]] = [[] for _ in graph.nodes]
-        for edge in graph.edges:
-            if _neutral(graph, edge):
-                self.left_out.add((edge.target, edge.argument))
-            else:
-                incoming[edge.target].append(edge)
-                self.outgoing[edge.source].append(edge)
+        incoming: list[list[Edge]] = []
+        for node in graph.nodes:
+            drawn = [edge for edge in graph.incoming[node.number] if not _neutral(graph, edge)]
+            self.left_out |= {(node.number, edge.argument) for edge in graph.incoming[node.number]}
+            self.left_out -= {(node.number, edge.argument) for edge in drawn}
+            incoming.append(drawn)
         # How far each node is from the beginning and from the end.
         early, late = [0] * len(graph.nodes), [0] * len(graph.nodes)
         for node in graph.nodes:
             early[node.number] = 1 + max((early[i] for i in node.inputs), default=0)
         for node in reversed(graph.nodes):
-            late[node.number] = 1 + max((late[edge.target] for edge in self.outgoing[node.number]), default=0)
+            late[node.number] = 1 + max((late[edge.target] for edge in graph.outgoing[node.number]), default=0)
         for node in graph.nodes:
             if node.number not in self.at and (node.kind == "op" or node.number in pinned):
-                self.at[node.number] = self._add(node, len(incoming[node.number]))
+                self.at[node.number] = self._add(node)
         copies: dict[tuple[int, int], int] = {}  # the shape of a leaf for the shape that uses it
         for node in graph.nodes:
             if node.kind != "op" and node.number not in self.folded:
@@ -190,10 +188,13 @@ class Shapes:
             for edge in _from_the_top(graph, node, incoming[node.number]):
                 start = self.at.get(edge.source, copies.get((edge.source, end)))
                 if start is None:
-                    source, uses = graph.nodes[edge.source], [e.target for e in self.outgoing[edge.source]]
-                    start = copies[edge.source, end] = self._add(source)
+                    source, uses = graph.nodes[edge.source], [e.target for e in graph.outgoing[edge.source]]
                     apart = max(max(d[i] for i in uses) - min(d[i] for i in uses) for d in (early, late))
-                    if source.kind == "leaf" and apart <= _FAR:
+                    again = len({self.at[i] for i in uses}) > 1 and apart > _FAR
+                    if again and source.kind == "constant" and source.shape and not source.name:
+                        source = replace(source, name=f"constant {source.number}")
+                    start = copies[edge.source, end] = self._add(source)
+                    if (source.kind == "leaf" or source.shape) and apart <= _FAR:
                         self.at[edge.source] = start
                 if start != end:
                     self._connect(start, end, edge)
@@ -217,12 +218,12 @@ class Shapes:
             if shape.kind in ("box", "fold"):
                 main = max(range(len(arrows)), key=lambda k: (arrows[k].weight, -k))
                 rooms = [arrow.room for arrow in arrows]
-                shape.up = max(shape.up, sum(rooms[:main]) * 2 + rooms[main] + 6)
-                shape.down = max(shape.down, sum(rooms[main + 1 :]) * 2 + rooms[main] + 6)
+                shape.up = max(shape.up, sum(rooms[:main]) * 2 + rooms[main] + CORNER + 4)
+                shape.down = max(shape.down, sum(rooms[main + 1 :]) * 2 + rooms[main] + CORNER + 4)
                 shape.arguments = max(width(arrow.argument, 11) for arrow in arrows)
 
-    def _add(self, node: GraphNode, inputs: int = 0) -> int:
-        """The number of a new shape for node, which takes so many inputs."""
+    def _add(self, node: GraphNode) -> int:
+        """The number of a new shape for node."""
         total = self._total(node)
         if node.kind != "op":
             text = shorten(node.name, 24)
@@ -231,41 +232,47 @@ class Shapes:
                 text = value.lines[0] if len(value.lines) == 1 else node.kind
             shape = Shape("leaf", text, node=node, total=total)
         else:
-            parameters = ", ".join(f"{key}={value!r}" for key, value in node.parameters.items())
+            symbol, parameters = _symbol(node)
             below = shorten(parameters, 24) if len(parameters) <= 60 else ""
-            symbol = shorten(node.symbol or node.name, 28)
             shape = Shape("circle", "−" if symbol == "-" else symbol, below, node=node, total=total)
-            if width(symbol, 16) > 2 * RADIUS - 3 or inputs > 3:
+            arguments = self._arguments(node)
+            drawn = len([x for x in node.arguments if (node.number, x) not in self.left_out])
+            crowded = len(arguments) > 2 or drawn > 3 or max(map(len, arguments), default=0) > 2
+            if crowded or width(symbol, 16) > 2 * RADIUS - 3:
                 shape.kind, shape.up, shape.down = "box", 16.0, 16.0
         self.shapes.append(shape)
         return len(self.shapes) - 1
 
+    def _arguments(self, node: GraphNode) -> list[str]:
+        """The names of its arguments that are written at its arrows: of several that are not all the same."""
+        if (node.op is not None and node.op.variadic) or _commutes(node):
+            return []
+        drawn = [x for x in node.arguments if (node.number, x) not in self.left_out]
+        return drawn if len(drawn) > 1 else []
+
     def _total(self, node: GraphNode) -> Lines:
         """The gradient of a node to which several arrows bring one."""
         flows: set[tuple[Any, ...]] = set()
-        for edge in self.outgoing[node.number]:
+        for edge in self.graph.outgoing[node.number]:
             if edge.gradient is not None:  # into a folded box goes one arrow, with the sum of its edges on it
                 folded = edge.target in self.folded
                 flows.add((self.at[edge.target],) if folded else (edge.target, edge.argument))
         if not self.gradients or len(flows) < 2:
             return Lines()
         total = lines(node.gradient)
-        return Lines((f"Σ {total.lines[0]}", *total.lines[1:]), total.bad)
+        return Lines((f"total {total.lines[0]}", *total.lines[1:]), total.bad, total.summarised)
 
     def _connect(self, start: int, end: int, edge: Edge) -> None:
         """An arrow for an edge: how firm it is, and whether its argument is named."""
         source, target = self.graph.nodes[edge.source], self.graph.nodes[edge.target]
-        arguments: list[str] = []
-        if self.shapes[end].fold is None and not (target.op is not None and target.op.variadic):
-            arguments = [x for x in target.arguments if (target.number, x) not in self.left_out]
-        named = len(arguments) > 1 and target.name not in _COMMUTATIVE
+        arguments = self._arguments(target) if self.shapes[end].fold is None else []
         if self.shapes[start].kind != "leaf":
             weight = 3
-        elif named and edge.argument == arguments[0] and source.shape:
+        elif arguments and edge.argument == arguments[0] and source.shape:
             weight = 2  # data come before what they are multiplied by
         else:
             weight = 1 if source.kind == "leaf" else 0
-        argument = shorten(edge.argument, 12) if named else ""
+        argument = shorten(edge.argument, 12) if arguments else ""
         self._arrow(start, end, (edge,), source.value, edge.gradient, argument, weight)
 
     def _arrow(
@@ -313,21 +320,35 @@ class Shapes:
                 self.arrows.append(same[0])
 
 
-# Plain numbers that stand for an argument that was not given; and the 1 of 1 / x, which the book does not draw.
-_NEUTRAL = {"weight": 1, "pos_weight": 1, "bias": 0, "b": 0, "b_ih": 0, "b_hh": 0, "mask": 1}
-
-
 def _neutral(graph: Graph, edge: Edge) -> bool:
-    source, target = graph.nodes[edge.source], graph.nodes[edge.target]
-    if source.kind != "constant" or source.name or source.shape != () or source.value is None:
+    """Whether an argument is not drawn: one that was not given, or the 1 of 1 / x, which the book does not draw."""
+    source, op = graph.nodes[edge.source], graph.nodes[edge.target].op
+    if isinstance(op, Divide) and edge.argument == "x" and source.kind == "constant" and not source.name:
+        return source.shape == () and source.value is not None and bool(source.value == 1)
+    return not_given(graph, edge)
+
+
+def _commutes(node: GraphNode) -> bool:
+    """Whether the two arguments of an op can change places: then its declared gradients do so, too."""
+    op = node.op
+    if op is None or len(op.args) != 2 or len(op.gradients) != 2 or not op.elementwise:
         return False
-    name = edge.argument
-    return bool((name in _NEUTRAL or (target.name, name) == ("divide", "x")) and source.value == _NEUTRAL.get(name, 1))
+    places = dict(zip(op.args, reversed(op.args), strict=True))
+    return re.sub(r"\w+", lambda word: places.get(word[0], word[0]), op.gradients[0]) == op.gradients[1]
+
+
+def _symbol(node: GraphNode) -> tuple[str, str]:
+    """What is in the shape of an op, and its parameters below it: x[:, 1] has its index in it."""
+    symbol = node.symbol or node.name
+    if "[i]" in symbol and "index" in node.parameters:
+        symbol = symbol.replace("[i]", index_text(node.parameters["index"]))
+        node = replace(node, parameters={k: v for k, v in node.parameters.items() if k != "index"})
+    return shorten(symbol, 28), parameters_text(node)
 
 
 def _from_the_top(graph: Graph, node: GraphNode, edges: Sequence[Edge]) -> list[Edge]:
     """The edges of an op in the order in which they are drawn: as given, or, where that is all the same, ops first."""
-    if node.name not in _COMMUTATIVE:
+    if not _commutes(node):
         return list(edges)
     kinds = ["op", "leaf", "constant"]
     return sorted(edges, key=lambda edge: kinds.index(graph.nodes[edge.source].kind))

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from minigrad.errors import ArgumentError
-from minigrad.graph.data import Edge, Graph, GraphNode, number, summary
+from minigrad.graph.data import Edge, Graph, GraphNode, number, parameters_text, statistics, summary
 from minigrad.graph.equations import (
     SMALL,
     Equation,
     backward_equation,
     forward_formula,
+    left_out,
     number_formula,
     sum_formula,
 )
@@ -25,10 +26,11 @@ from minigrad.graph.rules import local_derivatives, not_selected
 from minigrad.graph.words import LANGUAGES, fill, joined, say
 from minigrad.graph.words_ops import DOES, NODES, RULES
 
-__all__ = ["Narrator", "Step", "Term", "language", "steps"]
+__all__ = ["Narrator", "Step", "Term", "language"]
 
 Array = np.ndarray[Any, Any]
-_LONG = 40  # characters of a formula that a sentence can still carry
+_OPTIONS_TOLD = 160  # characters of an op's options that are told
+_CARRIED = 40  # characters of a formula that a sentence can still carry
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,11 @@ class Term:
     gradient: Array
     formula: str
 
+    @property
+    def is_number(self) -> bool:
+        """Whether the symbol is a plain number, such as -1."""
+        return self.symbol.lstrip("-").isdigit()
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -69,25 +76,6 @@ class Step:
     formula: str
     upstream: Array | None = None
     terms: tuple[Term, ...] = ()
-
-
-def steps(graph: Graph, lang: str = "en", *, most: int | None = None) -> list[Step]:
-    """The steps through a graph: forward from the inputs to the output, then backward in the order of the walk.
-
-    lang: "en" or "ko". most: how many steps forward, and how many backward, are told; None for all.
-    Raises ArgumentError for another language.
-
-    >>> import minigrad as mg
-    >>> x, y = (mg.Tensor(v, requires_grad=True, name=n) for n, v in (("x", 3.0), ("y", 2.0)))
-    >>> for step in steps(mg.graph.trace(x * y)):
-    ...     print(step.formula)
-    out = x × y = 3 × 2 = 6
-    dx = dout × y = 1 × 2 = 2
-    dy = dout × x = 1 × 3 = 3
-    """
-    narrator = Narrator(graph, language("graph.steps", lang))
-    forward = [narrator.forward(node) for node in narrator.ops[:most]]
-    return forward + [narrator.backward(graph.nodes[i]) for i in graph.order[:most]]
 
 
 def language(function: str, lang: str) -> str:
@@ -117,23 +105,29 @@ class Narrator:
         return {n: i for i, n in enumerate(self.graph.order, 1)}
 
     @cached_property
-    def into(self) -> dict[int, list[tuple[int, Edge]]]:
-        """The edges into each node, with their indices."""
-        found: dict[int, list[tuple[int, Edge]]] = {}
-        for i, edge in enumerate(self.graph.edges):
-            found.setdefault(edge.target, []).append((i, edge))
-        return found
+    def index(self) -> dict[Edge, int]:
+        """The place of each edge in graph.edges."""
+        return {edge: i for i, edge in enumerate(self.graph.edges)}
 
-    @cached_property
-    def arriving(self) -> dict[int, list[Edge]]:
-        """The edges along which a gradient comes back to each node, in the order in which they come."""
-        found: dict[int, list[Edge]] = {}
-        for edge in self.graph.edges:
-            if edge.gradient is not None and edge.target in self.turn:
-                found.setdefault(edge.source, []).append(edge)
-        for edges in found.values():
-            edges.sort(key=lambda edge: self.turn[edge.target])
-        return found
+    def arriving(self, node: GraphNode) -> list[Edge]:
+        """The edges along which a gradient comes back to a node, in the order in which they come."""
+        edges = self.graph.outgoing[node.number]
+        coming = [edge for edge in edges if edge.gradient is not None and edge.target in self.turn]
+        return sorted(coming, key=lambda edge: self.turn[edge.target])
+
+    def steps(self) -> list[Step]:
+        """The steps through the graph: forward from the inputs to the output, then backward in the order of the walk.
+
+        >>> import minigrad as mg
+        >>> x, y = (mg.Tensor(v, requires_grad=True, name=n) for n, v in (("x", 3.0), ("y", 2.0)))
+        >>> for step in Narrator(mg.graph.trace(x * y), "en").steps():
+        ...     print(step.formula)
+        out = x × y = 3 × 2 = 6
+        dx = dout × y = 1 × 2 = 2
+        dy = dout × x = 1 × 3 = 3
+        """
+        backward = [self.backward(self.graph.nodes[i]) for i in self.graph.order]
+        return [*map(self.forward, self.ops), *backward]
 
     def say(self, key: str, **values: Any) -> Pieces:
         """The sentence of this key in the narrator's language."""
@@ -185,13 +179,13 @@ class Narrator:
             return (number_formula(array),)
         if array.size <= SMALL:
             return fill("{value}", value=summary(array, SMALL))
-        if not np.isfinite(array).all():
+        found = statistics(array)
+        if found.bad:
             return self.say("array not finite", summary=summary(array))
-        with np.errstate(all="ignore"):
-            low, mean, high = array.min(), array.mean(dtype=np.float64), array.max()
-        if low == high:
-            return self.say("array of one value", shape=str(array.shape), value=number(low))
-        return self.say("array", shape=str(array.shape), low=number(low), mean=number(mean), high=number(high))
+        if found.least == found.largest:
+            return self.say("array of one value", shape=str(array.shape), value=number(found.least))
+        low, mean, high = (number(n) for n in (found.least, found.mean, found.largest))
+        return self.say("array", shape=str(array.shape), low=low, mean=mean, high=high)
 
     # Forward
 
@@ -205,23 +199,30 @@ class Narrator:
             said = self.say("forward computes", node=self.op_node(node), formula=formula)
         sentences = [said]
         if node.parameters:
-            shown = ", ".join(f"{key}={_brief(value)}" for key, value in node.parameters.items())
-            sentences.append(self.say("parameters", parameters=shown))
+            shown = parameters_text(node)
+            shown = shown if len(shown) <= _OPTIONS_TOLD else f"{shown[: _OPTIONS_TOLD - 3]}..."
+            sentences.append(self.say("options", options=shown))
         return joined([*sentences, *self._numbers(node)], " ")
+
+    def given(self, node: GraphNode) -> list[Edge]:
+        """The edges into a node, those left out that stand for arguments that were not given."""
+        missing = left_out(self.graph, node) if node.op is not None else []
+        return [edge for edge in self.graph.incoming[node.number] if edge not in missing]
 
     def _numbers(self, node: GraphNode) -> Iterator[Pieces]:
         """The inputs and the output, as far as anybody knows them."""
         known, unknown = [], []
-        for x, i in zip(node.arguments, node.inputs, strict=True):
-            source = self.graph.nodes[i]
+        for edge in self.given(node):
+            x, source = edge.argument, self.graph.nodes[edge.source]
             named = source.kind == "op" or source.name not in ("", x)
             # A large result has been told where it was computed.
             brief = source.kind == "op" and (source.value is None or source.value.size > SMALL)
             if source.value is None and not brief:
                 unknown.append(fill("{x}", x=x))
             else:
-                key = "is node" if brief else "is named" if named else "is"
-                known.append(self.say(key, x=x, name=self.name(source), value=self.value(source.value)))
+                name, value = self.name(source), self.value(source.value)
+                key = "is named" if named and not brief else "is"
+                known.append(self.say(key, x=x, name=name, value=name if brief else value))
         inputs = joined([*known[:SMALL], ("...",)] if len(known) > SMALL else known)
         if node.value is None:
             unknown.append(fill("{x}", x="out"))
@@ -231,13 +232,14 @@ class Narrator:
             value = self.value(node.value)
             yield self.say("forward numbers" if known else "forward output", inputs=inputs, value=value)
         if unknown:
-            yield self.say("not kept", names=self.listing(unknown))
+            key = "not kept" if len(unknown) == 1 else "several not kept"
+            yield self.say(key, names=self.listing(unknown))
 
     def forward(self, node: GraphNode) -> Step:
         """The forward step of a node."""
         i, n = self.place[node.number], len(self.ops)
         title = self.say("forward title", i=i, n=n, node=node.number, op=self.op_title(node))
-        edges = tuple(i for i, _ in self.into.get(node.number, ()))
+        edges = tuple(self.index[edge] for edge in self.graph.incoming[node.number])
         sentence = plain(self.forward_pieces(node))
         return Step("forward", node.number, edges, plain(title), sentence, str(forward_formula(self.graph, node)))
 
@@ -248,7 +250,7 @@ class Narrator:
         assert node.op is not None
         locals_ = local_derivatives(self.graph, node)
         found = []
-        for k, (i, edge) in enumerate(self.into.get(node.number, ())):
+        for k, edge in enumerate(self.graph.incoming[node.number]):
             if edge.gradient is None:
                 continue
             derivative = None if locals_ is None else locals_[k]
@@ -256,8 +258,9 @@ class Narrator:
                 derivative = np.broadcast_to(derivative, node.shape)
             equation = backward_equation(self.graph, node, k, edge, derivative)
             symbol = "" if equation.symbol is None else text(equation.symbol)
-            term = Term(edge.argument, i, edge.source, symbol, derivative, edge.gradient, str(equation.formula))
-            found.append((term, equation))
+            shown = str(equation.formula)
+            i = self.index[edge]
+            found.append((Term(edge.argument, i, edge.source, symbol, derivative, edge.gradient, shown), equation))
         return found
 
     def backward_pieces(self, node: GraphNode, terms: list[tuple[Term, Equation]]) -> Pieces:
@@ -268,9 +271,10 @@ class Narrator:
             said.append((rule,))
         for term, equation in terms:
             said += self._term(node, term, equation)
-        still = [fill("{x}", x=edge.argument) for _, edge in self.into.get(node.number, ()) if edge.gradient is None]
+        still = [fill("{x}", x=edge.argument) for edge in self.given(node) if edge.gradient is None]
         if still and terms:
-            said.append(self.say("nothing flows", arguments=self.listing(still)))
+            key = "nothing flows" if len(still) == 1 else "nothing flows to several"
+            said.append(self.say(key, arguments=self.listing(still)))
         for source in dict.fromkeys(term.source for term, _ in terms):
             said += self._meeting(node, source)
         return joined(said, " ")
@@ -295,7 +299,7 @@ class Narrator:
         """Where the gradient of a node comes from."""
         if node.number == self.graph.output:
             return self.say("starts with ones" if self.graph.seeded else "starts")
-        arriving = self.arriving.get(node.number, [])
+        arriving = self.arriving(node)
         upstream = self.value(node.gradient)
         if len(arriving) < 2:
             return self.say("upstream", upstream=upstream)
@@ -316,7 +320,7 @@ class Narrator:
         values: dict[str, Any] = {"source": self.name(source), "downstream": self.value(term.gradient)}
         if term.local is None:
             rule = None if equation.rule is None else Formula((equation.formula.sides[0], equation.rule))
-            if rule is None or len(str(rule)) > _LONG:  # it stands in the step's formula anyway
+            if rule is None or len(str(rule)) > _CARRIED:  # it stands in the step's formula anyway
                 yield self.say("term words", **values)
             else:
                 yield self.say("term rule", formula=rule, **values)
@@ -324,12 +328,11 @@ class Narrator:
         small = term.local.size <= SMALL
         if small:
             values |= {"upstream": self.value(node.gradient), "local": self.value(term.local)}
-        constant = term.symbol.lstrip("-").isdigit()
-        if small and (equation.symbol is None or constant):
+        if small and (equation.symbol is None or term.is_number):
             yield self.say("term number", **values)
-        elif equation.symbol is not None and not constant:
+        elif equation.symbol is not None and not term.is_number:
             yield self.say("term" if small else "term large", symbol=Formula((equation.symbol,)), **values)
-        elif constant and self.listed(RULES, node):  # the rule's own sentence has said it
+        elif term.is_number and self.listed(RULES, node):  # the rule's own sentence has said it
             yield self.say("term words", **values)
         else:
             yield self.say("term large number", **values)
@@ -340,18 +343,14 @@ class Narrator:
 
     def _meeting(self, node: GraphNode, source: int) -> Iterator[Pieces]:
         """That a leaf's gradients have all arrived, at the last node that they come from."""
-        arriving, leaf = self.arriving[source], self.graph.nodes[source]
-        if leaf.kind != "leaf" or len(arriving) < 2 or arriving[-1].target != node.number:
+        leaf = self.graph.nodes[source]
+        arriving = self.arriving(leaf) if leaf.kind == "leaf" else []
+        if len(arriving) < 2 or arriving[-1].target != node.number:
             return
         total = self.sum_of(arriving, leaf)
+        key = "both meet" if len(arriving) == 2 else "meet"
         values = {"n": len(arriving), "source": self.name(leaf)}
         if total is not None:
-            yield self.say("meets", sum=total, **values)
+            yield self.say(key, sum=total, **values)
         else:
-            yield self.say("meets large", total=self.value(leaf.gradient), **values)
-
-
-def _brief(value: Any) -> str:
-    """A parameter in at most 60 characters."""
-    shown = " ".join(repr(value).split())
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+            yield self.say(f"{key} large", total=self.value(leaf.gradient), **values)

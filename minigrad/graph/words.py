@@ -1,4 +1,4 @@
-"""What explanations say, in English and in Korean, sentence by sentence; and the Korean particles.
+"""What explanations say, in English and in Korean, sentence by sentence.
 
 A sentence is looked up and filled in by `say`. After a placeholder a Korean particle depends on the last sound of what
 stands there, such as 노드는 but 기울기값은: it is written 은(는), 이(가), 을(를), 과(와) or 으로(로), and chosen then.
@@ -6,13 +6,13 @@ stands there, such as 노드는 but 기울기값은: it is written 은(는), 이
 
 from __future__ import annotations
 
-import re
 from string import Formatter
 from typing import Any
 
+from minigrad.graph.particles import PARTICLE, particle
 from minigrad.graph.prose import Code, Formula, Pieces, plain
 
-__all__ = ["LANGUAGES", "SENTENCES", "fill", "final_sound", "joined", "particle", "say"]
+__all__ = ["LANGUAGES", "SENTENCES", "fill", "joined", "say"]
 
 LANGUAGES = ("en", "ko")
 
@@ -35,7 +35,6 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "array empty": ("an empty array {shape}", "형상이 {shape}인 빈 배열"),
     "is": ("{x} = {value}", "{x} = {value}"),
-    "is node": ("{x} = {name}", "{x} = {name}"),
     "is named": ("{x} = {name} = {value}", "{x} = {name} = {value}"),
     "and": (" and ", ", "),
     # A step forward
@@ -52,7 +51,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Nobody kept the value of {names}: within graph.record() it would be known.",
         "{names}의 값은 저장되지 않았습니다. graph.record() 안에서 계산하면 알 수 있습니다.",
     ),
-    "parameters": ("Parameters: {parameters}.", "매개변수: {parameters}."),
+    "several not kept": (
+        "Nobody kept the values of {names}: within graph.record() they would be known.",
+        "{names}의 값은 저장되지 않았습니다. graph.record() 안에서 계산하면 알 수 있습니다.",
+    ),
+    "options": ("Options: {options}.", "옵션: {options}."),
     "made in": ("Made in line {line} of {file}.", "{file} 파일의 {line}번째 줄에서 만들어졌습니다."),
     "made by": ("It belongs to the module {modules}.", "이 노드가 속한 모듈은 {modules}입니다."),
     # A step backward
@@ -119,11 +122,23 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "No gradient is needed for its input {arguments}.",
         "입력 {arguments}에 대한 미분은 필요하지 않습니다.",
     ),
-    "meets": (
+    "nothing flows to several": (
+        "No gradient is needed for its inputs {arguments}.",
+        "입력 {arguments}에 대한 미분은 필요하지 않습니다.",
+    ),
+    "both meet": (
+        "Now both gradients of {source} have arrived, and they are added: {sum}.",
+        "이로써 {source}에 두 개의 미분이 모두 도착했으며, 이를 더합니다: {sum}.",
+    ),
+    "both meet large": (
+        "Now both gradients of {source} have arrived, and they are added: {total}.",
+        "이로써 {source}에 두 개의 미분이 모두 도착했으며, 이를 더하면 {total}입니다.",
+    ),
+    "meet": (
         "Now all {n} gradients of {source} have arrived, and they are added: {sum}.",
         "이로써 {source}에 {n}개의 미분이 모두 도착했으며, 이를 더합니다: {sum}.",
     ),
-    "meets large": (
+    "meet large": (
         "Now all {n} gradients of {source} have arrived, and they are added: {total}.",
         "이로써 {source}에 {n}개의 미분이 모두 도착했으며, 이를 더하면 {total}입니다.",
     ),
@@ -194,21 +209,14 @@ SENTENCES: dict[str, tuple[str, str]] = {
     # Why this order
     "births": (
         "Every node gets a number when it is made, and it is made after its inputs. Backward visits the ops from the "
-        "youngest to the oldest, here {order}. So a node comes after all nodes that use its output: when its rule "
+        "youngest to the oldest{here}. So a node comes after all nodes that use its output: when its rule "
         "runs, everything that flows back to it has arrived and has been added up. This is a topological order.",
         "노드는 만들어질 때 번호를 받으며, 언제나 자신의 입력보다 나중에 만들어집니다. 역전파는 가장 나중에 만들어진 "
-        "연산부터 거꾸로 방문합니다. 여기서는 {order}의 순서입니다. 따라서 어떤 노드의 차례가 되면 그 출력을 사용한 "
+        "연산부터 거꾸로 방문합니다. {here}. 따라서 어떤 노드의 차례가 되면 그 출력을 사용한 "
         "노드들의 역전파는 모두 끝나 있고, 흘러올 미분도 모두 더해져 있습니다. 이를 위상 정렬이라고 합니다.",
     ),
-    "births of one": (
-        "Every node gets a number when it is made, and it is made after its inputs. Backward visits the ops from the "
-        "youngest to the oldest; here there is only {order}. So a node comes after all nodes that use its output: "
-        "when its rule runs, everything that flows back to it has arrived and has been added up. This is a "
-        "topological order.",
-        "노드는 만들어질 때 번호를 받으며, 언제나 자신의 입력보다 나중에 만들어집니다. 역전파는 가장 나중에 만들어진 "
-        "연산부터 거꾸로 방문합니다. 여기서는 {order} 하나뿐입니다. 따라서 어떤 노드의 차례가 되면 그 출력을 사용한 "
-        "노드들의 역전파는 모두 끝나 있고, 흘러올 미분도 모두 더해져 있습니다. 이를 위상 정렬이라고 합니다.",
-    ),
+    "here in order": (", here {order}", "여기서는 {order}의 순서입니다"),
+    "here alone": ("; here there is only {order}", "여기서는 {order} 하나뿐입니다"),
     "wrong here": (
         "Depth-first, which follows one path to its end before it takes the next and visits each node once, would go "
         "{order}.",
@@ -262,10 +270,6 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{op} keeps {values}, since the derivative is written in it: {formula}.",
         "{op}: {values}을(를) 저장합니다. 미분의 식에 나타나기 때문입니다({formula}).",
     ),
-    "keeps enough": (
-        "{op} keeps {values}, from which its rule computes {formula}.",
-        "{op}: {values}을(를) 저장합니다. 역전파에서 이것으로 {formula}을(를) 계산합니다.",
-    ),
     "keeps for rule": (
         "{op} keeps {values}, which its rule uses.",
         "{op}: {values}을(를) 저장합니다. 역전파의 규칙이 사용하기 때문입니다.",
@@ -306,9 +310,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     # Fused ops
     "fused op": (
-        "{op} is one node in place of a graph of small ones, which {path} writes out. Its own rule needs nothing of "
-        "what that graph has in between.",
-        "{op}은(는) 작은 노드들로 된 계산 그래프를 하나의 노드로 묶은 것입니다. 풀어 쓴 그래프는 {path}에 있습니다. "
+        "{op} is one node in place of a graph of small ones, which {path} writes out.",
+        "{op}은(는) 작은 노드들로 된 계산 그래프를 하나의 노드로 묶은 것입니다. 풀어 쓴 그래프는 {path}에 있습니다.",
+    ),
+    "fused keeps nothing between": (
+        "Its own rule needs nothing of what that graph has in between.",
         "하나로 묶으면 그 중간 값들은 저장할 필요가 없습니다.",
     ),
     "fused nodes": ("Written out it has {n} nodes: {ops}.", "풀어 쓰면 노드는 {n}개입니다: {ops}."),
@@ -317,62 +323,6 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "연쇄법칙으로 이들을 모두 합치면 {formula}입니다.",
     ),
 }
-
-# A particle as the table writes it: what follows a final consonant, what follows a vowel
-_PARTICLES = {
-    "은(는)": ("은", "는"),
-    "이(가)": ("이", "가"),
-    "을(를)": ("을", "를"),
-    "과(와)": ("과", "와"),
-    "(으)로": ("으로", "로"),
-}
-_PARTICLE = re.compile("|".join(map(re.escape, _PARTICLES)))
-
-# The final sound of what is read aloud: "" a vowel, "l" ㄹ, "n" any other. Letters by their names: 엘, 엠, 엔, 알.
-_DIGITS = dict(zip("0123456789", ["n", "l", "", "n", "", "", "n", "l", "l", ""], strict=True))
-_LETTERS = {"l": "l", "r": "l", "m": "n", "n": "n"}
-# English words that Korean reads as words, and whose last letter says it wrong: out is 아웃, apple 애플
-_ENDINGS: tuple[tuple[str, str], ...] = (
-    *(("out", "n"), ("put", "n"), ("ng", "n"), ("ck", "n"), ("me", "n"), ("ne", "n"), ("le", "l")),
-    *(("er", ""), ("or", ""), ("ar", ""), ("ur", "")),
-)
-
-
-def final_sound(said: str) -> str:
-    """The final consonant of what said ends in, read in Korean: "" for none, "l" for ㄹ, "n" for any other.
-
-    >>> [final_sound(s) for s in ("노드", "값", "겉", "길", "x", "2.2", "1", "10", "out", "apple", "[1, 3]")]
-    ['', 'n', 'n', 'l', '', '', 'l', 'n', 'n', 'l', 'n']
-    """
-    said = re.sub(r"(?<=[가-힣])\([^()]*\)$", "", said)  # brackets behind a Korean word are not read
-    letters = re.sub(r"[\W_]+$", "", said)
-    if not letters:
-        return ""
-    last = letters[-1]
-    if "가" <= last <= "힣":
-        final = (ord(last) - ord("가")) % 28
-        return "" if final == 0 else "l" if final == 8 else "n"
-    if last in _DIGITS:
-        return _DIGITS[last]
-    word = re.search(r"[A-Za-z]*$", letters)
-    if word and len(word[0]) > 2:
-        for ending, sound in _ENDINGS:
-            if word[0].lower().endswith(ending):
-                return sound
-    return _LETTERS.get(last.lower(), "")
-
-
-def particle(said: str, written: str) -> str:
-    """The form of a particle after what has been said.
-
-    >>> [f"{s}{particle(s, '은(는)')}" for s in ("노드", "값", "x", "3")]
-    ['노드는', '값은', 'x는', '3은']
-    >>> [f"{s}{particle(s, '(으)로')}" for s in ("노드", "값", "길", "1")]
-    ['노드로', '값으로', '길로', '1로']
-    """
-    after_consonant, after_vowel = _PARTICLES[written]
-    sound = final_sound(said)
-    return after_vowel if not sound or (sound == "l" and written == "(으)로") else after_consonant
 
 
 def say(key: str, lang: str, **values: Any) -> Pieces:
@@ -389,7 +339,7 @@ def fill(sentence: str, **values: Any) -> Pieces:
     """A sentence with its placeholders filled in and its particles chosen."""
     said: list[Any] = []
     for words, name, _, _ in Formatter().parse(sentence):
-        found = _PARTICLE.match(words) if said else None
+        found = PARTICLE.match(words) if said else None
         if found:
             words = particle(plain(tuple(said)), found[0]) + words[found.end() :]
         if words:

@@ -237,6 +237,7 @@ RULES: dict[str, tuple[str, str]] = {
         "The upstream gradient goes to x where x is within the bounds, and to the bound that cut it elsewhere.",
         "x가 범위 안에 있으면 상류의 미분은 x로 흘러가고, 잘린 곳에서는 그 경곗값으로 흘러갑니다.",
     ),
+    "pad": ("The margin is cut off dout again.", "dout에서 패딩을 다시 잘라 냅니다."),
     "reshape": ("dout gets the shape of x again.", "dout을 x의 형상으로 되돌립니다."),
     "transpose": ("dout gets its axes back in the order of x.", "dout의 축을 x의 순서로 되돌립니다."),
     "broadcast_to": (

@@ -13,9 +13,9 @@ import numpy as np
 from minigrad import unfused
 from minigrad.errors import ArgumentError, MinigradError
 from minigrad.graph.data import Graph, GraphNode
-from minigrad.graph.depth_first import MOST, counterexample, example, shares
+from minigrad.graph.depth_first import MOST_OPS, counterexample, example, shares
 from minigrad.graph.equations import SMALL, forward_formula
-from minigrad.graph.formula import local, names
+from minigrad.graph.formula import local, names, values_in
 from minigrad.graph.prose import (
     COLUMNS,
     Block,
@@ -39,7 +39,7 @@ from minigrad.tensor import Tensor
 __all__ = ["explain"]
 
 FORMATS = ("text", "markdown", "latex")
-LONG, FIRST = 60, 20  # ops: of a longer graph the first steps are told
+_MOST_TOLD, FIRST = 60, 20  # ops: of a longer graph the first steps are told
 _LISTED = 12  # nodes in a row
 _LARGE = 1000  # values: a fused op on more is not run again in small nodes
 
@@ -71,7 +71,7 @@ def explain(output: Tensor | Graph, lang: str = "en", format: str = "text") -> s
         raise ArgumentError(
             "graph.explain: format", repr(format), 'a format: "text", "markdown" or "latex"', 'pass format="markdown"'
         )
-    graph = as_graph(output)
+    graph = as_graph(output, "graph.explain")
     with aside():
         blocks = list(_Explanation(graph, lang).blocks())
     if format == "latex":
@@ -84,7 +84,7 @@ class _Explanation(Narrator):
 
     def __init__(self, graph: Graph, lang: str) -> None:
         super().__init__(graph, lang)
-        self.first = len(self.ops) if len(self.ops) <= LONG else FIRST
+        self.first = len(self.ops) if len(self.ops) <= _MOST_TOLD else FIRST
         self.last = graph.nodes[graph.output]
 
     def heading(self, level: int, key: str, **values: Any) -> Heading:
@@ -139,7 +139,7 @@ class _Explanation(Narrator):
         if bad is not None:
             yield self.say("not finite", node=self.name(bad))
         for number in self.graph.order if bad is None else ():
-            if any(_not_finite(edge.gradient) for _, edge in self.into.get(number, ())):
+            if any(_not_finite(edge.gradient) for edge in self.graph.incoming[number]):
                 yield self.say("gradient not finite", node=self.name(self.graph.nodes[number]))
                 break
 
@@ -166,7 +166,7 @@ class _Explanation(Narrator):
         yield self.heading(2, "gradients")
         rows = [[self.say(f"column {key}") for key in ("name", "value", "gradient", "uses")]]
         for leaf in leaves[: 2 * FIRST]:
-            uses = len(self.arriving.get(leaf.number, ()))
+            uses = len(self.arriving(leaf))
             rows.append([self.name(leaf), self.value(leaf.value), self.value(leaf.gradient), fill("{n}", n=uses)])
         if table_width(rows) <= COLUMNS:
             yield Table(rows)
@@ -184,14 +184,16 @@ class _Explanation(Narrator):
 
     def why_this_order(self) -> Iterator[Block]:
         yield self.heading(2, "order")
-        one = len(self.graph.order) == 1
-        yield self.say("births of one" if one else "births", order=self.in_a_row(self.graph.order))
+        order = self.in_a_row(self.graph.order)
+        yield self.say(
+            "births", here=self.say("here alone" if len(self.graph.order) == 1 else "here in order", order=order)
+        )
         found = counterexample(self.graph)
         if found is not None:
             yield self.say("wrong here", order=self.in_a_row(found.order))
             yield self.too_early(found)
             return
-        large = len(self.graph.order) > MOST or shares(self.graph)
+        large = len(self.graph.order) > MOST_OPS or shares(self.graph)
         small = example()
         there = _Explanation(small, self.lang)
         yield self.say("small example" if large else "no meeting", x=there.value(small.nodes[0].value))
@@ -218,40 +220,39 @@ class _Explanation(Narrator):
         yield self.say("released")
 
     def kept(self, node: GraphNode) -> Pieces:
-        """What the op of a node keeps, and why."""
+        """What the op of a node keeps, and why, if the formulas that it declares are written in just that."""
         op = node.op
         assert op is not None
         formulas = self.derivatives(node)
-        formula = joined([fill("{f}", f=f) for f in formulas])
-        used = set().union(*(names(side) for f in formulas for side in f.sides[1:]))
         values = self.listing([fill("{x}", x=x) for x in node.keeps])
         if not node.keeps:
             shapes = [ask.removesuffix("_shape") for ask in op.asks if ask.endswith("_shape")]
             if not shapes:
                 return self.say("keeps nothing", op=op.name)
             x = self.listing([fill("{x}", x=x) for x in shapes])
-            return self.say("keeps shape" if formulas else "keeps shape only", op=op.name, x=x, formula=formula)
+            back = joined([fill("{f}", f=f) for f in formulas if names(f.sides[1]) & set(shapes)])
+            return self.say("keeps shape" if back else "keeps shape only", op=op.name, x=x, formula=back)
+        formula = joined([fill("{f}", f=f) for f in formulas])
+        used = set().union(*(values_in(f.sides[1]) for f in formulas)) & {*op.args, "out"}
         if op.keeps is not None and op.keeps in node.keeps:
             if op.keeps == "slope" and formulas:
-                key = "keeps slope not out" if "out" in used and op.name in ("sigmoid", "tanh") else "keeps slope"
+                key = "keeps slope not out" if used == {"out"} else "keeps slope"
                 return self.say(key, op=op.name, slope=op.keeps, formula=formula)
             what = self.say(f"what {op.keeps}" if f"what {op.keeps}" in SENTENCES else "what is not listed")
             key = "keeps along" if len(node.keeps) == 1 else "keeps along too"
             return self.say(key, op=op.name, values=values, along=op.keeps, what=what)
-        if not formulas:
+        if used != set(node.keeps):
             return self.say("keeps for rule", op=op.name, values=values)
-        if set(node.keeps) <= used:
-            if node.keeps == ("out",):
-                return self.say("keeps out", op=op.name, out="out", formula=formula)
-            key = "keeps values" if len(node.keeps) > 1 else "keeps value"
-            return self.say(key, op=op.name, values=values, formula=formula)
-        return self.say("keeps enough", op=op.name, values=values, formula=formula)
+        if node.keeps == ("out",):
+            return self.say("keeps out", op=op.name, out="out", formula=formula)
+        key = "keeps values" if len(node.keeps) > 1 else "keeps value"
+        return self.say(key, op=op.name, values=values, formula=formula)
 
     def derivatives(self, node: GraphNode) -> list[Formula]:
         """The local derivatives of an op that works entry by entry, the gradients of another."""
         assert node.op is not None
         found = []
-        for k, (_, edge) in enumerate(() if node.op.variadic else self.into.get(node.number, ())):
+        for k, edge in enumerate(() if node.op.variadic else self.graph.incoming[node.number]):
             tree, _ = declared(self.graph, node, k, edge.gradient)
             if tree is not None and node.op.elementwise:
                 found.append(Formula((ast.Name(f"∂out/∂{edge.argument}"), local(tree))))
@@ -267,13 +268,15 @@ class _Explanation(Narrator):
         yield self.heading(2, "fused")
         for node in ops.values():
             said = [self.say("fused op", op=node.name, path=f"minigrad.unfused.{node.name}")]
+            if node.op is not None and node.op.keeps is None:
+                said.append(self.say("fused keeps nothing between"))
             twin = _written_out(self.graph, node)
             if twin is not None:
                 inner = [n for n in twin.nodes if n.kind == "op"]
                 row = joined([fill("{op}", op=n.symbol or n.name) for n in inner[:_LISTED]])
                 row += (", ...",) if len(inner) > _LISTED else ()
                 said.append(self.say("fused nodes", n=len(inner), ops=row))
-            tree, _ = declared(self.graph, node, 0, self.into[node.number][0][1].gradient)
+            tree, _ = declared(self.graph, node, 0, self.graph.incoming[node.number][0].gradient)
             if tree is not None:
                 formula = Formula((ast.Name(f"d{node.arguments[0]}"), tree))
                 said.append(self.say("fused rule", formula=formula))
