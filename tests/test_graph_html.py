@@ -23,7 +23,6 @@ from chromium import Chromium, Page
 import minigrad as mg
 from minigrad import graph
 from minigrad.errors import ArgumentError, CheckpointError, DTypeError, GraphError, MinigradError
-from minigrad.graph.collapse import LIMIT
 from minigrad.graph.html import show, to_html
 from minigrad.graph.steps import Narrator, Step
 from minigrad.graph.words_page import WORDS
@@ -716,17 +715,17 @@ def test_without_script(browser: Chromium, tmp_path: Path) -> None:
 
 @needs_browser
 def test_many_nodes(opens: Opens) -> None:
-    page = opens(long(LIMIT - 2), fragment="#40")
-    assert page.text("#title").startswith("Forward 40 of ")
-    assert page.evaluate("picture.querySelectorAll('.node.op').length") == LIMIT - 2
+    page = opens(long(398), fragment="#200")
+    assert page.text("#title").startswith("Forward 200 of ")
+    assert page.evaluate("picture.querySelectorAll('.node.op').length") == 398
     page.press("ArrowRight")
-    assert page.evaluate("document.querySelector('.lit.node').dataset.node") == "41"
-    folded = opens(long(400), fragment="#200")
-    assert folded.text("#title").startswith("Forward 200 of 400")
+    assert page.evaluate("document.querySelector('.lit.node').dataset.node") == "201"
+    folded = opens(long(600), fragment="#300")
+    assert folded.text("#title").startswith("Forward 300 of 600")
     assert folded.evaluate("document.querySelector('.lit.node').classList.contains('fold')")
     folded.press("End")
     folded.press("ArrowLeft")
-    assert folded.text("#title").startswith("Backward 400 of 400")
+    assert folded.text("#title").startswith("Backward 600 of 600")
 
 
 @needs_browser

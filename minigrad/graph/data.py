@@ -219,7 +219,10 @@ def statistics(array: Any) -> Statistics:
         return Statistics(None, None, None, bad)
     with np.errstate(all="ignore"):
         mean = float((array / np.float64(array.size)).sum())  # the sum of large values could overflow
-    return Statistics(array.min().item(), mean, array.max().item(), bad)
+    least, largest = array.min().item(), array.max().item()
+    if abs(mean) <= 1e-12 * max(abs(least), abs(largest)):
+        mean = 0.0  # what rounding has left
+    return Statistics(least, mean, largest, bad)
 
 
 def summary(array: Any, most: int = 6) -> str:

@@ -36,7 +36,7 @@ from minigrad.tensor import Tensor
 
 __all__ = ["show", "to_html"]
 
-_ONE_BY_ONE = 400  # nodes that the picture of a page shows
+_ONE_BY_ONE = 400  # nodes that the picture of a page shows unfolded: each step lights up its own
 MOST_STEPS = 2000  # nodes of a graph: 4000 steps, which nobody takes one by one
 _IN_FULL = 36  # values of an array that are written out, row by row
 _GLANCE = 60  # characters of a formula that still is one at a glance

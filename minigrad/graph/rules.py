@@ -143,6 +143,14 @@ class _AsItIs(ast.NodeTransformer):
         return None if self.fields[option.id] is None else then
 
 
+def _sealed(value: Any) -> Any:
+    """value such that a formula of a user's cannot write into it."""
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return value
+
+
 def declared(graph: Graph, node: GraphNode, k: int, along: Any) -> tuple[ast.expr | None, bool]:
     """The formula that an op declares for its argument k, None where it has none, or does not say what flowed along.
 
@@ -161,6 +169,7 @@ def declared(graph: Graph, node: GraphNode, k: int, along: Any) -> tuple[ast.exp
     inputs: list[Any] = [graph.nodes[i].value for i in node.inputs]
     given: dict[str, Any] = {op.args[0]: inputs} if op.variadic else dict(zip(op.args, inputs, strict=True))
     given |= vars(op) | {"out": node.value, "dout": node.gradient}
+    given = {name: _sealed(value) for name, value in given.items()}
 
     def one_hot(labels: Any) -> Any:
         return labels if labels.ndim == 2 else np.eye(inputs[0].shape[1])[labels]

@@ -68,9 +68,7 @@ def lines(array: Any, name: str = "") -> Lines:
         if found.bad:
             rows = (f"{array.shape}", ", ".join(f"{count} {word}" for word, count in found.bad.items()))
         else:
-            largest = max(abs(found.least), abs(found.largest))
-            mean = 0.0 if abs(found.mean or 0.0) <= 1e-12 * largest else found.mean  # what rounding has left
-            rows = (f"{array.shape}", " | ".join(number(x, 2) for x in (found.least, mean, found.largest)))
+            rows = (f"{array.shape}", " | ".join(number(x, 2) for x in found[:3]))
             summarised = True
     if name:
         rows = (f"{name} = {rows[0]}",) if len(rows) == 1 else (name, *rows)
