@@ -40,7 +40,7 @@ class Seen(Watcher):
         self.op = op
         self.found: list[tuple[Op, Any, Tensor]] = []
 
-    def called(self, op: Any, args: Any, arrays: Any, t: Any, seconds: float) -> None:
+    def called(self, op: Any, args: Any, arrays: Any, t: Any, began: float, ended: float) -> None:
         if type(op) is self.op:
             self.found.append((op, arrays, t))
 
