@@ -63,11 +63,12 @@ def softmax_with_loss():
     t = [Tensor(v, name=f"t{k}") for k, v in enumerate((0.0, 1.0, 0.0), 1)]
     plus = Plus()
     with graph.record():
-        e = [mg.exp(ak) for ak in a]
+        # Written out: what a comprehension is called, in the tooltips, depends on Python's version.
+        e = [mg.exp(a[0]), mg.exp(a[1]), mg.exp(a[2])]
         s = plus(*e)
         r = 1 / s
-        y = [ek * r for ek in e]
-        terms = [mg.log(yk) * tk for yk, tk in zip(y, t, strict=True)]
+        y = [e[0] * r, e[1] * r, e[2] * r]
+        terms = [mg.log(y[0]) * t[0], mg.log(y[1]) * t[1], mg.log(y[2]) * t[2]]
         loss = plus(*terms) * -1
     names = {"S": s, "1/S": r, "L": loss, **{f"y{k}": yk for k, yk in enumerate(y, 1)}}
     return graph.draw(graph.trace(loss, names))
