@@ -233,6 +233,8 @@ def _visit(
     looking_on = here()
     for watcher in looking_on:
         watcher.begins(roots)
+    special = bool(looking_on) or chosen is not None
+    reached = None  # which entries of the parents have a part, where that is carried
     take = pending.pop
     last_write = Version.latest
 
@@ -263,13 +265,13 @@ def _visit(
             parents = kept
         if create_graph:
             saved = op.wire(node, saved)
-        for watcher in looking_on:
-            watcher.before_rule(node, dout)
-        reached = None
         try:
-            if chosen is not None and (op.selects or node in chosen):
-                reached = op.carry(chosen.pop(node, None), dout, saved, parents)
-            if looking_on:
+            if special:
+                for watcher in looking_on:
+                    watcher.before_rule(node, dout)
+                reached = None
+                if chosen is not None and (op.selects or node in chosen):
+                    reached = op.carry(chosen.pop(node, None), dout, saved, parents)
                 began = now()
             n = len(saved)
             if reached is not None:
@@ -293,7 +295,7 @@ def _visit(
             grads = (grads,)
         if len(grads) != len(parents):
             raise _wrong_count(op, grads, len(parents))
-        if looking_on:
+        if special:
             ended = now()
             for watcher in looking_on:
                 watcher.after_rule(node, dout, grads, began, ended)
