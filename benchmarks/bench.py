@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ def progress(text: str) -> None:
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
     elif text:
         print(text, file=sys.stderr, flush=True)
+
+
+def conditions(day: str, where: str, found: dict[str, str]) -> str:
+    """When, on what and with which versions a page was measured."""
+    return f"Measured on {day}. Machine: {where}. Versions: {', '.join(f'{k} {v}' for k, v in found.items())}."
 
 
 def machine() -> str:
@@ -176,6 +182,7 @@ class Report:
         self.content["load"] = load
         self.content["versions"] = versions()
         self.content["machine"] = machine()
+        self.content["date"] = date.today().isoformat()
         print("\n" + ", ".join(f"{name} {version}" for name, version in versions().items()))
         if self.file:
             Path(self.file).write_text(json.dumps(self.content, indent=1) + "\n")

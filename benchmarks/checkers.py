@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import bench
@@ -243,7 +244,8 @@ def page(results: Results, names: Sequence[str], alarms: Alarms, measured: Seque
     general = [(case, outcomes) for case, outcomes in results if case.theme != PLANTED]
     special = [(case, outcomes) for case, outcomes in results if case.theme == PLANTED]
     wrong = sum(not case.right for case, _ in results)
-    lines = ["# Gradient checkers, compared", "", TEXT, "", f"Versions: {versions()}.", ""]
+    conditions = bench.conditions(date.today().isoformat(), bench.machine(), bench.versions())
+    lines = ["# Gradient checkers, compared", "", TEXT, "", conditions, ""]
     lines += [f"Written by `{COMMAND} --write`; do not edit by hand. To see the tables again:", ""]
     lines += ["```sh", COMMAND, "```", "", "## Totals", ""]
     lines += [f"{len(results)} cases: {wrong} wrong backwards, {len(results) - wrong} right ones.", ""]

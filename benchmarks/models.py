@@ -16,6 +16,7 @@ import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +323,7 @@ def page(report: bench.Report, jobs: list[Job]) -> str:
         "",
         *[f"![{job.name}: losses and tests](models/{job.name}.png)" for job in jobs],
         "",
-        f"{bench.machine()}; {', '.join(f'{name} {version}' for name, version in bench.versions().items())}.",
+        bench.conditions(date.today().isoformat(), bench.machine(), bench.versions()),
         "",
     ]
     return "\n".join(lines)

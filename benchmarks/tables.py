@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import bench
+
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 
@@ -63,12 +65,12 @@ def section(script: str, found: dict[str, Any]) -> list[str]:
 
 
 def conditions(results: list[dict[str, Any]]) -> list[str]:
-    """Machine and versions, once for a page."""
+    """Date, machine and versions, once for a page."""
     versions: dict[str, str] = {}
     for found in results:
         versions.update(found["versions"])
     return [
-        f"Machine: {results[0]['machine']}. Versions: {', '.join(f'{k} {v}' for k, v in versions.items())}.",
+        bench.conditions(max(found["date"] for found in results), results[0]["machine"], versions),
         "",
         "Written by `python benchmarks/tables.py`, which runs the scripts; do not edit by hand.",
         "",
