@@ -37,7 +37,7 @@ from minigrad.tape import FOREIGN, KeepingNode, Node, Version, is_recording, tic
 from minigrad.tensor import Tensor, TensorLike, plain, publish, wrap
 from minigrad.watch import now, tell, watched
 
-__all__ = ["Binary", "Op", "Unary", "registry"]
+__all__ = ["Binary", "Op", "Unary", "registry", "sealed"]
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 
@@ -501,7 +501,7 @@ def _careful(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def careful(self: Op, *args: Any) -> Any:
         try:
-            out = method(self, *map(_sealed, args))
+            out = method(self, *map(sealed, args))
         except ValueError as error:
             if "read-only" not in str(error):
                 raise
@@ -518,7 +518,7 @@ def _careful(method: Callable[..., Any]) -> Callable[..., Any]:
     return careful
 
 
-def _sealed(value: Any) -> Any:
+def sealed(value: Any) -> Any:
     """value such that a write into it is an error, or goes to a copy."""
     if isinstance(value, np.ndarray):
         value = value.view()

@@ -76,11 +76,13 @@ def _by_blocks(x: Any, axes: tuple[int, ...], keepdims: bool, dtype: Any) -> Any
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
-    """The gradient of broadcasting to g.shape: g summed over the axes that were stretched, to `shape`.
+    """The gradient of broadcasting to g.shape: g summed over the stretched axes, to `shape`; g itself if there is none.
 
     >>> unbroadcast(np.ones((4, 3)), (3,))
     array([4., 4., 4.])
     """
+    if g.shape == shape:
+        return g
     extra = len(g.shape) - len(shape)
     stretched = tuple(i for i, n in enumerate(shape, extra) if n == 1 and g.shape[i] != 1)
     axes = (*range(extra), *stretched)

@@ -25,6 +25,7 @@ __all__ = [
     "modules",
     "now",
     "tell",
+    "unwatched",
     "user_line",
     "watched",
     "watchers",
@@ -84,6 +85,16 @@ def watching(watcher: Watcher) -> Iterator[None]:
 def here() -> tuple[Watcher, ...]:
     """Who watches this context. A task that was begun within `watching` may outlive it, and is then watched no more."""
     return tuple(watcher for watcher in watchers.get() if watcher in watched) if watched else ()
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Within, nobody is told but those who always are: what a tool computes is not the user's computation."""
+    before = watchers.set(tuple(watcher for watcher in here() if watcher.always))
+    try:
+        yield
+    finally:
+        watchers.reset(before)
 
 
 def tell(op: Any, began: Any, args: Sequence[Any], arrays: Sequence[Any], t: Any) -> None:

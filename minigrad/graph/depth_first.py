@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import ops
 from minigrad.graph.data import Graph
 from minigrad.graph.rules import run_rule, to_source
+from minigrad.graph.tracing import trace
+from minigrad.tensor import Tensor
 
 __all__ = ["MOST_OPS", "Counterexample", "counterexample", "depth_first", "example", "shares"]
 
@@ -92,10 +95,6 @@ def example(x: float = 1.0) -> Graph:
     >>> float(found.wrong), float(example().nodes[found.leaf].gradient)
     (2.0, 7.43656365691809)
     """
-    from minigrad import ops
-    from minigrad.graph.tracing import trace
-    from minigrad.tensor import Tensor
-
     a = ops.multiply(leaf := Tensor(x, requires_grad=True, name="x"), leaf)
     return trace(ops.add(a, ops.exp(a)), {"a": a})
 

@@ -14,11 +14,11 @@ from minigrad import ops
 from minigrad.autograd import enable_grad
 from minigrad.graph.data import Graph, GraphNode
 from minigrad.graph.formula import gradient, names
-from minigrad.op import Op, registry
+from minigrad.op import Op, registry, sealed
 from minigrad.ops.reduce import Reduction
 from minigrad.sums import unbroadcast
 from minigrad.tensor import plain
-from minigrad.watch import watchers
+from minigrad.watch import unwatched
 
 __all__ = ["aside", "declared", "local_derivatives", "not_selected", "run_rule", "to_source"]
 
@@ -26,12 +26,8 @@ __all__ = ["aside", "declared", "local_derivatives", "not_selected", "run_rule",
 @contextmanager
 def aside() -> Iterator[None]:
     """Within, ops are recorded and nobody is told: what an explanation computes is not the user's computation."""
-    before = watchers.set(())
-    try:
-        with enable_grad(), np.errstate(all="ignore"):
-            yield
-    finally:
-        watchers.reset(before)
+    with unwatched(), enable_grad(), np.errstate(all="ignore"):
+        yield
 
 
 def run_rule(graph: Graph, node: GraphNode, dout: Any) -> tuple[Any, ...] | None:
@@ -70,7 +66,7 @@ def local_derivatives(graph: Graph, node: GraphNode) -> tuple[Any, ...] | None:
 
 def to_source(g: Any, source: GraphNode) -> Any:
     """A gradient summed over the axes along which forward had stretched its argument."""
-    return g if g is None or source.shape is None or g.shape == source.shape else unbroadcast(g, source.shape)
+    return g if g is None or source.shape is None else unbroadcast(g, source.shape)
 
 
 def _value(node: GraphNode) -> Any:
@@ -143,14 +139,6 @@ class _AsItIs(ast.NodeTransformer):
         return None if self.fields[option.id] is None else then
 
 
-def _sealed(value: Any) -> Any:
-    """value such that a formula of a user's cannot write into it."""
-    if isinstance(value, np.ndarray):
-        value = value.view()
-        value.flags.writeable = False
-    return value
-
-
 def declared(graph: Graph, node: GraphNode, k: int, along: Any) -> tuple[ast.expr | None, bool]:
     """The formula that an op declares for its argument k, None where it has none, or does not say what flowed along.
 
@@ -169,7 +157,7 @@ def declared(graph: Graph, node: GraphNode, k: int, along: Any) -> tuple[ast.exp
     inputs: list[Any] = [graph.nodes[i].value for i in node.inputs]
     given: dict[str, Any] = {op.args[0]: inputs} if op.variadic else dict(zip(op.args, inputs, strict=True))
     given |= vars(op) | {"out": node.value, "dout": node.gradient}
-    given = {name: _sealed(value) for name, value in given.items()}
+    given = {name: sealed(value) for name, value in given.items()}
 
     def one_hot(labels: Any) -> Any:
         return labels if labels.ndim == 2 else np.eye(inputs[0].shape[1])[labels]

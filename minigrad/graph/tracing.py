@@ -14,7 +14,7 @@ from minigrad.graph.data import Edge, Graph, GraphNode
 from minigrad.sums import unbroadcast
 from minigrad.tape import Leaf, Node, ancestors, walk
 from minigrad.tensor import Tensor
-from minigrad.watch import Call, Watcher, here, in_words, modules, user_line, watchers, watching
+from minigrad.watch import Call, Watcher, in_words, modules, unwatched, user_line, watching
 
 __all__ = ["as_graph", "record", "trace"]
 
@@ -255,12 +255,8 @@ class _Flows(Watcher):
         self.order: list[Node] = []
 
     def run(self, root: Node, output: Tensor) -> None:
-        before = watchers.set(tuple(watcher for watcher in here() if watcher.always))
-        try:
-            with watching(self):
-                found, _ = walk([root], [np.ones(output.shape, output.dtype)], retain_graph=True)
-        finally:
-            watchers.reset(before)
+        with unwatched(), watching(self):
+            found, _ = walk([root], [np.ones(output.shape, output.dtype)], retain_graph=True)
         self.totals.update((node, np.asarray(g)) for node, g in found.items())
 
     def before_rule(self, node: Node, dout: Any) -> None:
@@ -271,7 +267,7 @@ class _Flows(Watcher):
         # Of a wrong rule the walk itself says what is wrong with it.
         with suppress(AttributeError, TypeError, ValueError):
             self.along[node] = [
-                None if parent is None or g is None else np.asarray(_fitted(g, parent.shape))
+                None if parent is None or g is None else np.asarray(unbroadcast(g, parent.shape))
                 for parent, g in zip(node.parents, grads, strict=True)
             ]
 
@@ -281,10 +277,6 @@ def _default(value: Any, default: Any) -> bool:
     if value is default:
         return True
     return type(value) is type(default) and not isinstance(value, np.ndarray) and bool(value == default)
-
-
-def _fitted(g: Any, shape: tuple[int, ...]) -> Any:
-    return g if g.shape == shape else unbroadcast(g, shape)
 
 
 def _graph(order: Sequence[Node], values: dict[Node, Any], flows: _Flows, called: _Names, *, seeded: bool) -> Graph:

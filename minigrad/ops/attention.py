@@ -109,7 +109,7 @@ class ScaledDotProductAttention(Op):
     ) -> Any:
         p, scale = probabilities, _factor(query, self.scale)
         dout = dout if dout.dtype == p.dtype else dout.astype(p.dtype)
-        dvalue = _summed(np.matmul(np.swapaxes(p, -1, -2), dout), value.shape) if needs[2] else None
+        dvalue = unbroadcast(np.matmul(np.swapaxes(p, -1, -2), dout), value.shape) if needs[2] else None
         dp = np.matmul(dout, np.swapaxes(value, -1, -2))
         # ds = p * (dp - sum(p * dp)) is the same for dp - constant. With the winner's dp for that its own term is 0,
         # and the others', which may be far below the rounding of its, keep their digits.
@@ -117,10 +117,10 @@ class ScaledDotProductAttention(Op):
         dp = dp - np.take_along_axis(dp, np.broadcast_to(top, (*dp.shape[:-1], 1)), -1)
         ds = p * (dp - np.sum(p * dp, axis=-1, keepdims=True))
         return (
-            _summed(np.matmul(ds, key) * scale, query.shape) if needs[0] else None,
-            _summed(np.matmul(np.swapaxes(ds, -1, -2), query) * scale, key.shape) if needs[1] else None,
+            unbroadcast(np.matmul(ds, key) * scale, query.shape) if needs[0] else None,
+            unbroadcast(np.matmul(np.swapaxes(ds, -1, -2), query) * scale, key.shape) if needs[1] else None,
             dvalue,
-            _summed(ds, mask_shape) if needs[3] else None,
+            unbroadcast(ds, mask_shape) if needs[3] else None,
         )
 
 
@@ -152,10 +152,6 @@ def _kept_out(shape: tuple[int, ...], mask: Any, is_causal: bool) -> Any:
     if is_causal:
         return np.tri(shape[-2], shape[-1]) == 0
     return ~plain(mask) if np.asarray(plain(mask)).dtype.kind == "b" else None
-
-
-def _summed(g: Any, shape: tuple[int, ...]) -> Any:
-    return g if g.shape == shape else unbroadcast(g, shape)
 
 
 @ScaledDotProductAttention.public()

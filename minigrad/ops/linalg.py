@@ -309,7 +309,7 @@ class Einsum(Op):
             if label in sizes and (label, sizes[label]) not in known:
                 terms.append((label, np.ones(sizes[label], dout.dtype)))
         g = np.einsum(f"{','.join(s for s, _ in terms)}->{wanted}", *[x for _, x in terms])
-        return unbroadcast(g, np.shape(xs[i])) if g.shape != np.shape(xs[i]) else g
+        return unbroadcast(g, np.shape(xs[i]))
 
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
