@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
+from minigrad.standin import Standin
 
 __all__ = [
     "AWAY_FROM_ZERO",
@@ -73,6 +74,8 @@ def numbers(function: str, data: Any, dtype: DTypeLike | None, *, copy: bool) ->
     """data as an array of real numbers; DTypeError for objects, strings, complex numbers, ragged lists."""
     if dtype is not None and not _is_real(dtype):
         raise DTypeError(f"{function}: dtype", f"dtype={dtype!r}", "a dtype of real numbers", 'write dtype="float32"')
+    if isinstance(data, Standin):
+        return data.copy() if copy and dtype is None else data.astype(dtype or data.dtype, copy=copy)
     try:
         array = np.array(data, dtype=dtype) if copy else np.asarray(data, dtype=dtype)
         if array.dtype.kind == "O" and objects_pass.get():
@@ -120,6 +123,13 @@ def check_labels(
 
     Raises DTypeError for what are no integers, LabelError that lists the first bad positions.
     """
+    if isinstance(labels, Standin):
+        labels.whole(_check_labels, (where, labels, classes, ignore_index, fix), ())
+    else:
+        _check_labels(where, labels, classes, ignore_index, fix)
+
+
+def _check_labels(where: str, labels: Array, classes: int, ignore_index: int | None, fix: str) -> None:
     if labels.dtype.kind not in "iu":
         raise DTypeError(where, f"class numbers of dtype {labels.dtype}", "integers", "write labels.astype(int)")
     # Read as unsigned, a negative number is a large one: one pass in place of two.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,19 @@ import numpy as np
 from minigrad.contract import whole
 from minigrad.errors import ArgumentError, describe
 
-__all__ = ["chosen", "default_generator", "get_rng_state", "manual_seed", "set_rng_state"]
+__all__ = ["chosen", "default_generator", "get_rng_state", "lending", "manual_seed", "repeatable", "set_rng_state"]
 
 _default: np.random.Generator | None = None  # made when it is first wanted: NumPy loads its random part only then
+_standing_in: ContextVar[_StandIn | None] = ContextVar("minigrad_standing_in", default=None)
+
+# Makes what is handed out in place of a generator, while somebody records what is drawn.
+lending: ContextVar[Callable[[np.random.Generator], Any] | None] = ContextVar("minigrad_lending", default=None)
+
+
+def _lent(generator: np.random.Generator) -> np.random.Generator:
+    lend = lending.get()
+    lent: np.random.Generator = generator if lend is None else lend(generator)
+    return lent
 
 
 def default_generator() -> np.random.Generator:
@@ -21,10 +33,16 @@ def default_generator() -> np.random.Generator:
     >>> isinstance(default_generator(), np.random.Generator)
     True
     """
+    return _stood_in_for(_standing_in.get())
+
+
+def _stood_in_for(stand_in: _StandIn | None) -> np.random.Generator:
     global _default
+    if stand_in is not None:
+        return stand_in.generator()
     if _default is None:
         _default = np.random.default_rng()
-    return _default
+    return _lent(_default)
 
 
 def manual_seed(seed: int) -> np.random.Generator:
@@ -77,6 +95,53 @@ def put_state(generator: np.random.Generator, state: Mapping[str, Any], where: s
         ) from None
 
 
+class _StandIn:
+    """A generator in place of the default one, made at the first draw and started from state, or from where that is."""
+
+    def __init__(self, state: Mapping[str, Any] | None, outer: _StandIn | None) -> None:
+        self.state = state
+        self._outer = outer
+        self._own: np.random.Generator | None = None
+
+    def generator(self) -> np.random.Generator:
+        if self._own is None:
+            if self.state is None:
+                self.state = _stood_in_for(self._outer).bit_generator.state
+            self._own = np.random.Generator(np.random.PCG64(0))
+            self._own.bit_generator.state = self.state
+        return self._own
+
+    def hand_back(self) -> None:
+        """Leave the generator that this one stood in for where this one has come to."""
+        if self._own is not None:
+            outer = _stood_in_for(self._outer).bit_generator
+            if outer.state == self.state:  # else another thread has drawn meanwhile
+                outer.state = self._own.bit_generator.state
+
+
+@contextmanager
+def repeatable(state: Mapping[str, Any] | None = None) -> Iterator[_StandIn]:
+    """Within, draws from the default generator can be repeated: the value's `.state` is where they began, or None.
+
+    state: such a state; the draws of that time are then repeated, and the generator stays where it is.
+    Holds for the current thread or asyncio task alone, whatever others draw.
+
+    >>> with repeatable() as draws:
+    ...     first = default_generator().random()
+    >>> with repeatable(draws.state):
+    ...     default_generator().random() == first
+    True
+    """
+    stand_in = _StandIn(state, _standing_in.get())
+    before = _standing_in.set(stand_in)
+    try:
+        yield stand_in
+    finally:
+        _standing_in.reset(before)
+        if state is None:
+            stand_in.hand_back()
+
+
 def _within(state: Mapping[str, Any]) -> None:
     """ValueError for a position outside the generator's buffer, which NumPy would take and read there."""
     for key, place, most in (("pos", state.get("state"), 624), ("buffer_pos", state, 4)):
@@ -99,4 +164,4 @@ def chosen(generator: Any, where: str) -> np.random.Generator:
             "a numpy.random.Generator, or None for the default one",
             "pass np.random.default_rng(0), for example",
         )
-    return generator
+    return _lent(generator)

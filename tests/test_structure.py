@@ -21,12 +21,20 @@ PACKAGE = Path(mg.__file__).parent
 
 # Each layer may import from the ones above it in this list, and from itself where that makes no cycle.
 LAYERS = [
-    ["minigrad.errors", "minigrad.watch", "minigrad.sums", "minigrad.selection"],
+    [
+        "minigrad.errors",
+        "minigrad.watch",
+        "minigrad.sums",
+        "minigrad.selection",
+        "minigrad.standin",
+        "minigrad.threads",
+        "minigrad.pool",
+    ],
     ["minigrad.tape", "minigrad.contract", "minigrad.dispatch"],
     ["minigrad.tensor", "minigrad.autograd"],
     ["minigrad.op"],
     ["minigrad.ops"],
-    ["minigrad.func", "minigrad.unfused", "minigrad.random", "minigrad.io"],
+    ["minigrad.func", "minigrad.unfused", "minigrad.random", "minigrad.io", "minigrad.recompute"],
     ["minigrad"],
 ]
 

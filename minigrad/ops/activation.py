@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,20 @@ from minigrad.dispatch import TABLE
 from minigrad.errors import ArgumentError, DTypeError, describe
 from minigrad.op import Unary
 from minigrad.ops.erf import erf_and_slope, erfc_and_slope, gelu_and_slope
-from minigrad.ops.kernels import floats, masked, sigmoid_and_slope, sigmoid_of
+from minigrad.ops.kernels import (
+    ONE,
+    TOP,
+    ZERO,
+    computed,
+    entrywise,
+    floats,
+    masked,
+    positive,
+    put,
+    sigmoid_by_parts,
+    sigmoid_formula,
+    sigmoid_of,
+)
 from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = ["erf", "erfc", "gelu", "leaky_relu", "silu"]
@@ -107,10 +119,15 @@ class Gelu(Unary):
         return x * 0.5 * math.erfc(-x / math.sqrt(2))
 
     def forward(self, x: Any) -> Any:
-        return gelu_and_slope(x, slope=False)[0] if self.approximate == "none" else _times_sigmoid(x, _logit(x)[0])
+        return self._with_slope(x, False)[0]
 
     def forward_and_keep(self, x: Any) -> Any:
-        return gelu_and_slope(x) if self.approximate == "none" else _in_blocks(x, _gelu_by_tanh)
+        return self._with_slope(x, True)
+
+    def _with_slope(self, x: Any, slope: bool) -> tuple[Any, Any]:
+        if self.approximate == "none":
+            return gelu_and_slope(x, slope=slope)
+        return computed(_gelu_by_tanh, x, slope, _quick_gelu_by_tanh, (4, 8))
 
     def slope(self, x: Any) -> Any:
         """d(out)/dx = Phi(x) + x * exp(-x*x/2) / sqrt(2 pi); that of x * sigmoid(u) for the approximation."""
@@ -125,14 +142,32 @@ class Gelu(Unary):
         return dout * slope
 
 
-def _gelu_by_tanh(x: Any) -> tuple[Any, Any]:
+def _gelu_by_tanh(x: Any, slope: bool, out: Any, kept: Any) -> tuple[Any, Any]:
     u, du = _logit(x)
-    s, slope = sigmoid_and_slope(u)
-    slope *= du
-    slope *= _bounded(x)
-    slope += s
-    s *= _above(x)
-    return s, slope
+    out, kept = sigmoid_formula(u, slope, out, kept)
+    if slope:
+        np.multiply(kept, du, kept)
+        np.multiply(kept, _bounded(x), kept)
+        np.add(kept, out, kept)
+    return np.multiply(out, np.maximum(x, _ENDS[x.dtype][0]), out), kept
+
+
+def _quick_gelu_by_tanh(x: Any, slope: bool, out: Any, kept: Any) -> Any:
+    squared = np.square(x)
+    u = np.multiply(squared, 2 * _TANH_SCALE * _TANH_CUBE)
+    np.add(u, 2 * _TANH_SCALE, u)
+    np.multiply(u, x, u)
+    s, other = sigmoid_by_parts(u, out, kept)
+    if slope:  # s * (1 + x * du * other)
+        np.multiply(squared, 6 * _TANH_SCALE * _TANH_CUBE, squared)
+        np.add(squared, 2 * _TANH_SCALE, squared)
+        np.multiply(squared, x, squared)
+        np.multiply(other, squared, other)
+        np.add(other, ONE[x.dtype], other)
+        np.multiply(other, s, other)
+    np.multiply(s, x, out)
+    np.absolute(u, u)
+    return np.greater(u, TOP[x.dtype])
 
 
 def erfc_of(x: Any) -> Any:
@@ -145,7 +180,6 @@ def _bounded(x: Any) -> Any:
     return TABLE["clip"](x, -_SATURATED, _SATURATED) if isinstance(x, Tensor) else np.clip(x, -_SATURATED, _SATURATED)
 
 
-@np.errstate(under="ignore")
 def _logit(x: Any) -> tuple[Any, Any]:
     """u and du/dx of the approximation, where 1/2 * (1 + tanh(u/2)) = sigmoid(u)."""
     x = _bounded(x)
@@ -161,31 +195,8 @@ def _finite(x: Any) -> Any:
     return masked(x, ~np.isinf(plain(x)))
 
 
-def _above(x: Any) -> Any:
-    """An array x with 0 for -inf alone."""
-    return masked(x, x != -np.inf)
-
-
-@np.errstate(under="ignore")
-def _times_sigmoid(x: Any, u: Any) -> Any:
-    """x * sigmoid(u) of arrays."""
-    return sigmoid_of(u) * _above(floats(x))
-
-
-# Entries worked on at a time, so that intermediate results stay in the cache.
-_BLOCK = 32768
-
-
-@np.errstate(under="ignore")
-def _in_blocks(x: Any, formula: Callable[[Any], tuple[Any, Any]]) -> tuple[Any, Any]:
-    """What formula gives for an array x, (out, slope), computed block by block."""
-    x = floats(x)
-    out, slope = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
-    flat, outs, slopes = x.reshape(-1), out.reshape(-1), slope.reshape(-1)
-    for start in range(0, x.size, _BLOCK):
-        part = slice(start, start + _BLOCK)
-        outs[part], slopes[part] = formula(flat[part])
-    return out, slope
+# The smallest and the largest number.
+_ENDS = {dtype: (np.array(np.finfo(dtype).min, dtype), np.array(np.finfo(dtype).max, dtype)) for dtype in ONE}
 
 
 @Gelu.public()
@@ -219,10 +230,10 @@ class Silu(Unary):
         return x / (1 + math.exp(-x))
 
     def forward(self, x: Any) -> Any:
-        return _times_sigmoid(x, x)
+        return computed(_silu, x, False, _quick_silu, (4, 8))[0]
 
     def forward_and_keep(self, x: Any) -> Any:
-        return _in_blocks(x, _silu)
+        return computed(_silu, x, True, _quick_silu, (4, 8))
 
     def slope(self, x: Any) -> Any:
         """d(out)/dx = sigmoid(x) + x * sigmoid(x) * sigmoid(-x)."""
@@ -236,12 +247,24 @@ class Silu(Unary):
 silu = Silu.simple()
 
 
-def _silu(x: Any) -> tuple[Any, Any]:
-    s, slope = sigmoid_and_slope(x)
-    slope *= _finite(x)
-    slope += s
-    s *= _above(x)
-    return s, slope
+def _silu(x: Any, slope: bool, out: Any, kept: Any) -> tuple[Any, Any]:
+    out, kept = sigmoid_formula(x, slope, out, kept)
+    low, high = _ENDS[x.dtype]
+    above = np.maximum(x, low)  # -inf * 0 would be nan
+    if slope:
+        np.multiply(kept, np.minimum(above, high), kept)
+        np.add(kept, out, kept)
+    return np.multiply(out, above, out), kept
+
+
+def _quick_silu(x: Any, slope: bool, out: Any, kept: Any) -> Any:
+    s, other = sigmoid_by_parts(x, out, kept)
+    if slope:  # s * (1 + x * other)
+        np.multiply(other, x, other)
+        np.add(other, ONE[x.dtype], other)
+        np.multiply(other, s, other)
+    np.multiply(s, x, out)
+    return np.greater(np.absolute(x), TOP[x.dtype])
 
 
 class LeakyRelu(Unary):
@@ -265,13 +288,20 @@ class LeakyRelu(Unary):
 
     def forward(self, x: Any) -> Any:
         x = floats(x)
-        if self.negative_slope == 0:
-            return np.maximum(x, 0)
-        return (np.maximum if self.negative_slope <= 1 else np.minimum)(x, x * self.negative_slope)
+        return positive(x) if self.negative_slope == 0 else entrywise(self._fill_out, x)
+
+    def _fill_out(self, x: Any, out: Any) -> None:
+        np.multiply(x, self.negative_slope, out)
+        (np.maximum if self.negative_slope <= 1 else np.minimum)(x, out, out=out)
 
     def backward(self, dout: Any, x: Any) -> Any:
-        positive = plain(x) > 0
-        return masked(dout, positive) + masked(dout * self.negative_slope, ~positive)
+        if isinstance(dout, Tensor):
+            return np.where(plain(x) > 0, dout, dout * self.negative_slope)
+        return entrywise(self._fill_dx, dout, x)
+
+    def _fill_dx(self, dout: Any, x: Any, out: Any) -> None:
+        np.multiply(dout, self.negative_slope, out)
+        put(np.greater(x, ZERO[x.dtype]), dout, out)
 
 
 @LeakyRelu.public()

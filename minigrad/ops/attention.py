@@ -10,7 +10,9 @@ import numpy as np
 from minigrad.contract import Case, broadcast_clash, numbers
 from minigrad.errors import ArgumentError, DTypeError, ShapeError, describe
 from minigrad.op import Op
-from minigrad.ops.kernels import floats, softmax_of
+from minigrad.ops.kernels import floats
+from minigrad.ops.rows import softmax_of
+from minigrad.standin import as_array
 from minigrad.sums import unbroadcast
 from minigrad.tensor import Tensor, TensorLike, plain
 
@@ -151,7 +153,7 @@ def _kept_out(shape: tuple[int, ...], mask: Any, is_causal: bool) -> Any:
     """Booleans that broadcast to the scores' shape, True where a key takes no part; None where all do."""
     if is_causal:
         return np.tri(shape[-2], shape[-1]) == 0
-    return ~plain(mask) if np.asarray(plain(mask)).dtype.kind == "b" else None
+    return ~plain(mask) if as_array(plain(mask)).dtype.kind == "b" else None
 
 
 @ScaledDotProductAttention.public()

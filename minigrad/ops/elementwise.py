@@ -9,7 +9,7 @@ import numpy as np
 
 from minigrad.contract import AWAY_FROM_ZERO, CONDITION, POSITIVE, REAL, UNIT, Domain, numbers
 from minigrad.op import Binary, Op, Unary
-from minigrad.ops.kernels import ZERO, masked, sigmoid_of, tanh_slope, tanh_values
+from minigrad.ops.kernels import masked, positive, sigmoid_of, tanh_and_slope, tanh_values
 from minigrad.tensor import Tensor, TensorLike, plain
 
 __all__ = [
@@ -395,7 +395,7 @@ class Tanh(Unary):
         return tanh_values(x)
 
     def forward_and_keep(self, x: Any) -> Any:
-        return tanh_values(x), tanh_slope(x)
+        return tanh_and_slope(x)
 
     def slope(self, x: Any) -> Any:
         """d(out)/dx = 4 * sigmoid(2x) * sigmoid(-2x)."""
@@ -577,7 +577,7 @@ class Relu(Unary):
         return x if x > 0 else 0.0
 
     def forward(self, x: Any) -> Any:
-        return np.maximum(x, ZERO.get(x.dtype, 0))
+        return positive(x)
 
     # Without `selects`: a step of the book's network would take 1.2 times as long, relu of 10**6 values 2.3 times.
     def backward(self, dout: Any, out: Any) -> Any:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.ops.kernels import floats
+from minigrad.ops.kernels import floats, silently
+from minigrad.threads import spread
 
 __all__ = ["erf_and_slope", "erfc_and_slope", "gelu_and_slope"]
 
@@ -41,8 +42,8 @@ _NEAR32 = (
     -0.3761262690358044, 1.1283791658815026,
 )  # fmt: skip
 
-# Entries worked on at a time: smaller blocks lose more to calls than they gain.
-_BLOCK = 32768
+# Bytes of x worked on at a time: there are fifty passes over eight buffers, and smaller blocks lose more to calls.
+_BLOCK = 2**18
 
 _FAR = 40.0  # exp(-x*x/2), and so exp(-x*x), is 0 from here on
 
@@ -99,20 +100,23 @@ def _upper_tail(a: Any, divisor: int, out: Any, e: Any, s: Any, r: Any) -> None:
     out *= e
 
 
-def _blocks(x: Any, *outs: Any) -> Iterator[tuple[Any, ...]]:
-    """Stretches of x, |x| up to 40, five buffers of their length, and those stretches of outs (None stays None)."""
+def _task(compute: Callable[..., None], x: Any, *outs: Any) -> Callable[[Iterator[slice]], None]:
+    """What calls compute on stretches: of x, |x| up to 40, five buffers, and those of outs (None stays None)."""
     flat: list[Any] = [None if a is None else a.reshape(-1) for a in (x, *outs)]
-    n = x.size
-    far = np.full(min(n, _BLOCK), _FAR, x.dtype)  # minimum with a number is not vectorised, and 3 times slower
-    scratch = np.empty((6, min(n, _BLOCK)), x.dtype)
-    for start in range(0, n, _BLOCK):
-        stop = min(start + _BLOCK, n)
-        parts: list[Any] = [None if b is None else b[start:stop] for b in flat]
-        xs, *targets = parts
-        a, *buffers = scratch[:, : stop - start]
-        np.absolute(xs, out=a)
-        np.minimum(a, far[: stop - start], out=a)
-        yield (xs, a, *buffers, *targets)
+    longest = min(x.size, _BLOCK // x.itemsize)
+
+    def task(parts: Iterator[slice]) -> None:
+        far = np.full(longest, _FAR, x.dtype)  # minimum with a number is not vectorised, and 3 times slower
+        scratch = np.empty((6, longest), x.dtype)
+        for part in parts:
+            pieces: list[Any] = [None if b is None else b[part] for b in flat]
+            xs, *targets = pieces
+            a, *buffers = scratch[:, : xs.size]
+            np.absolute(xs, out=a)
+            np.minimum(a, far[: xs.size], out=a)
+            compute(xs, a, *buffers, *targets)
+
+    return task
 
 
 def _wide(x: Any) -> Any:
@@ -121,14 +125,13 @@ def _wide(x: Any) -> Any:
     return np.asarray(x, dtype, order="C")
 
 
+@silently  # a subnormal result, and bits of an infinity among the upper halves
 def _computed(x: Any, slope: bool, compute: Callable[..., None]) -> tuple[Any, Any]:
     """(out, slope or None) in x's dtype, which compute has filled block by block."""
-    x = floats(x)
     wide = _wide(x)
     out, kept = np.empty_like(wide), np.empty_like(wide) if slope else None
-    with np.errstate(under="ignore", invalid="ignore"):  # invalid: bits of an infinity among the upper halves
-        for block in _blocks(wide, out, kept):
-            compute(*block)
+    block = _BLOCK // wide.itemsize
+    spread(_task(compute, wide, out, kept), wide.size, block, least=2 * block)
     return out.astype(x.dtype, copy=False), None if kept is None else kept.astype(x.dtype, copy=False)
 
 
@@ -182,14 +185,14 @@ def _gelu_block(x: Any, a: Any, tail: Any, e: Any, s: Any, r: Any, zero: Any, ou
 
 def erf_and_slope(x: Any, *, slope: bool = True) -> tuple[Any, Any]:
     """erf(x) and its slope 2 / sqrt(pi) * exp(-x*x)."""
-    return _computed(x, slope, _erf_block)
+    return _computed(floats(x), slope, _erf_block)
 
 
 def erfc_and_slope(x: Any, *, slope: bool = True) -> tuple[Any, Any]:
     """1 - erf(x), with all its digits for large x, and its slope."""
-    return _computed(x, slope, _erfc_block)
+    return _computed(floats(x), slope, _erfc_block)
 
 
 def gelu_and_slope(x: Any, *, slope: bool = True) -> tuple[Any, Any]:
     """x * Phi(x) and its slope Phi(x) + x * exp(-x*x/2) / sqrt(2 pi), Phi(x) = erfc(-x / sqrt(2)) / 2."""
-    return _computed(x, slope, _gelu_block)
+    return _computed(floats(x), slope, _gelu_block)

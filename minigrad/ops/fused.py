@@ -16,12 +16,16 @@ from minigrad.op import Op, Unary
 from minigrad.ops.kernels import (
     floats,
     log_sigmoid_and_slope,
-    log_softmax_values,
     sigmoid_and_slope,
     sigmoid_of,
+    softplus_and_slope,
+)
+from minigrad.ops.rows import (
+    log_softmax_gradient,
+    log_softmax_values,
+    softmax_gradient,
     softmax_of,
     softmax_values,
-    softplus_and_slope,
 )
 from minigrad.tensor import Tensor, TensorLike, plain
 
@@ -130,7 +134,7 @@ def complement(p: Any, x: Any, axis: int) -> tuple[Any, Any, Any]:
     1 - p cancels where p is near 1, and only the winner's can be; there it is the sum of the other entries.
     """
     x = plain(x)
-    top = np.zeros(x.shape, floats(x).dtype)
+    top = np.zeros_like(x, floats(x).dtype, order="C")
     np.put_along_axis(top, np.expand_dims(np.argmax(x, axis=axis), axis), 1, axis)
     rest = p * (1 - top)
     return top, rest, (1 - p) * (1 - top) + top * np.sum(rest, axis=axis, keepdims=True)
@@ -175,9 +179,10 @@ class Softmax(OverAxis):
     def forward(self, x: Any) -> Any:
         return softmax_values(x, self.axis)
 
-    def backward(self, dout: Any, x: Any, out: Any) -> Any:
-        # out * (dout - sum(dout * out)), with the winner's terms apart so that none is lost beside them.
-        top, rest, _ = complement(out, x, self.axis)
+    def backward(self, dout: Any, out: Any) -> Any:
+        if not isinstance(dout, Tensor):
+            return softmax_gradient(dout, out, self.axis)
+        top, rest, _ = complement(out, out, self.axis)
         s = np.sum(dout * rest, axis=self.axis, keepdims=True)
         s_top = np.sum(dout * out * top, axis=self.axis, keepdims=True)
         q_top = np.sum(rest, axis=self.axis, keepdims=True)
@@ -211,6 +216,8 @@ class LogSoftmax(OverAxis):
         return log_softmax_values(x, self.axis)
 
     def backward(self, dout: Any, x: Any) -> Any:
+        if not isinstance(dout, Tensor):
+            return log_softmax_gradient(dout, x, self.axis)
         p = softmax_of(x, self.axis)
         top, _, q = complement(p, x, self.axis)
         others = np.sum(dout, axis=self.axis, keepdims=True) * (1 - top)

@@ -10,6 +10,7 @@ from minigrad.contract import Case, numbers, write
 from minigrad.errors import ArgumentError, DTypeError, LabelError, ShapeError, describe
 from minigrad.op import Op
 from minigrad.ops.kernels import masked
+from minigrad.standin import Standin, as_array, whole
 from minigrad.sums import unbroadcast
 from minigrad.tensor import Tensor, TensorLike, plain
 
@@ -83,6 +84,8 @@ def _fixed(index: Any) -> Any:
     index = plain(index)
     if isinstance(index, list) and not index:
         return np.zeros(0, np.intp)
+    if isinstance(index, Standin):
+        return index.copy()
     return np.array(index) if isinstance(index, (np.ndarray, list)) else index
 
 
@@ -114,11 +117,12 @@ class Scatter(Op):
         return out.reshape(shape)
 
     def forward(self, x: Any) -> Any:
-        out = np.zeros(self.shape, np.asarray(x).dtype)
+        x = as_array(x)
+        out = np.zeros(self.shape, x.dtype) if type(x) is np.ndarray else np.zeros_like(x, shape=self.shape, order="C")
         if _is_basic(self.index):
             out[self.index] = x
         elif isinstance(self.index, np.ndarray) and self.index.dtype.kind in "iu" and out.ndim > 1:
-            _add_rows(out, self.index, np.asarray(x))
+            _add_rows(out, self.index, x)
         else:
             np.add.at(out, self.index, x)
         return out
@@ -180,25 +184,32 @@ class Setitem(Op):
         return np.array(out).reshape(x.shape)
 
     def forward(self, x: Any, y: Any) -> Any:
-        out = np.array(x)
+        out = np.array(x) if type(x) is np.ndarray else np.copy(x)
         write(out, self.index, y)
         return out
 
     def backward(self, dout: Any, y_shape: Any, needs: Any) -> Any:
-        kept = np.ones(dout.shape, bool)
-        kept[self.index] = False
+        kept, stays = whole(_kept_and_staying, dout.shape, self.index)
         dy = None
         if needs[1]:
-            # Where the index names a place twice, the last value is the one that stays.
-            owner = np.full(dout.shape, -1)
-            n = np.ones(dout.shape, bool)[self.index].size
-            owner[self.index] = np.arange(n).reshape(kept[self.index].shape)
-            stays = owner[self.index] == np.arange(n).reshape(kept[self.index].shape)
             dy = np.where(stays, dout[self.index], 0)
             if dy.shape != y_shape:
                 extra = len(y_shape) - len(dy.shape)
                 dy = np.reshape(unbroadcast(dy, y_shape[extra:] if extra > 0 else y_shape), y_shape)
         return np.where(kept, dout, 0), dy
+
+
+def _kept_and_staying(shape: tuple[int, ...], index: Any) -> tuple[Any, Any]:
+    """(True where index names no place of this shape, True at those values of x[index] = y that stay).
+
+    Where the index names a place twice, the last value is the one that stays.
+    """
+    kept, owner = np.ones(shape, bool), np.full(shape, -1)
+    kept[index] = False
+    of_values = kept[index].shape
+    numbered = np.arange(kept[index].size).reshape(of_values)
+    owner[index] = numbered
+    return kept, np.asarray(owner[index] == numbered)
 
 
 @Setitem.public()
@@ -251,7 +262,7 @@ class TakeAlongAxis(Op):
 
     def explain(self, error: Exception, *arrays: Any) -> Exception:
         if isinstance(error, IndexError):
-            indices = np.asarray(self.indices)
+            indices = as_array(self.indices)
             return LabelError(
                 "take_along_axis: indices",
                 f"x is {describe(arrays[0])}, indices go from {indices.min()} to {indices.max()}, axis={self.axis}",
@@ -263,7 +274,7 @@ class TakeAlongAxis(Op):
 
 @TakeAlongAxis.public(np.take_along_axis)
 def take_along_axis(x: TensorLike, indices: Any, axis: int | None = -1) -> Tensor:
-    places = np.asarray(plain(indices))
+    places = as_array(plain(indices))
     if places.dtype.kind not in "iu":
         raise DTypeError(
             "take_along_axis: indices", describe(places), "integers", "write indices.astype(int), or use np.argsort"

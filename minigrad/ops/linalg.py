@@ -278,7 +278,7 @@ class Einsum(Op):
 
     def forward(self, *xs: Any) -> Any:
         out = np.einsum(f"{','.join(self.inputs)}->{self.output}", *xs, optimize=len(xs) > 1)
-        return np.array(out) if len(xs) == 1 else out  # one operand may come back as a view
+        return np.copy(out) if len(xs) == 1 else out  # one operand may come back as a view
 
     def backward(self, dout: Any, *xs: Any) -> Any:
         return tuple(self._gradient(i, dout, xs) for i in range(len(xs)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from minigrad.errors import ArgumentError, DTypeError, ShapeError, describe
 from minigrad.op import Op
 from minigrad.ops.kernels import sum_of
 from minigrad.ops.reduce import mean_of
-from minigrad.sums import add_up
+from minigrad.ops.rows import by_blocks, dots, totals
+from minigrad.standin import whole
+from minigrad.sums import add_up, ones
 from minigrad.tape import KeepingNode
 from minigrad.tensor import Tensor, TensorLike, plain
 
@@ -21,8 +23,7 @@ __all__ = ["batch_norm", "layer_norm", "rms_norm"]
 
 Shape = tuple[int, ...]
 
-# Entries worked on at a time, so that all passes over them but the first run in the cache.
-_BLOCK = 65536
+_BLOCK = 98304  # Entries worked on at a time, so that all passes over them but the first run in the cache
 _CHANNELS_BLOCK = 2**20  # for parts of channels, which do not lie in one piece: shorter loops cost more than the cache
 
 
@@ -49,19 +50,12 @@ def _dtypes(x: Any, *factors: Any) -> tuple[Any, Any]:
 def _wide(x: Any, *factors: Any) -> tuple[Any, Any]:
     """x for computing with, and the dtype of the result."""
     work, dtype = _dtypes(x, *factors)
-    return np.asarray(x).astype(work, copy=False), dtype
+    return _as(x, work), dtype
 
 
 def _as(x: Any, dtype: Any) -> Any:
     """An array or Tensor in that dtype."""
     return x if x.dtype == dtype else x.astype(dtype)
-
-
-def _stretches(n: int, size: int, block: int) -> Iterator[slice]:
-    """n things of this size, cut into stretches of about block entries."""
-    step = max(1, block // max(size, 1))
-    for start in range(0, n, step):
-        yield slice(start, start + step)
 
 
 # What is subtracted from x is split in two: its first value, which is exact, and the mean of what is left, whose
@@ -105,23 +99,27 @@ class LayerNorm(Op):
     def forward_and_keep(self, x: Any, weight: Any, bias: Any) -> Any:
         n = math.prod(self.normalized_shape)
         wide, dtype = _wide(x, weight, bias)
-        rows = _rows(wide, n)
-        out, statistics = np.empty(rows.shape, rows.dtype), np.empty((2, len(rows), 1), rows.dtype)
-        weight, bias, one = np.reshape(weight, -1), np.reshape(bias, -1), np.ones((n, 1), rows.dtype)
-        for part in _stretches(len(rows), n, _BLOCK):
-            xs, outs, (mean, rstd) = rows[part], out[part], statistics[:, part]
-            np.subtract(xs, xs[:, :1], out=outs)
-            np.matmul(outs, one, out=mean)
+        weight, bias = (None if np.ndim(a) == 0 else np.reshape(a, -1) for a in (weight, bias))
+
+        def block(x: Any, out: Any = None, statistics: Any = None) -> tuple[Any, Any]:
+            out = np.subtract(x, x[:, :1], out=out)
+            mean = totals(out)[:, None]
             mean /= n
-            outs -= mean
-            rstd[:, 0] = np.vecdot(outs, outs)
-            _to_rstd(rstd, n, self.eps)
-            outs *= rstd
-            if len(weight) > 1 or n == 1:
-                outs *= weight
-            if len(bias) > 1 or n == 1:
-                outs += bias
-        return out.reshape(np.shape(x)).astype(dtype, copy=False), statistics
+            out -= mean
+            rstd = _rstd(out, n, self.eps)
+            out *= rstd
+            if weight is not None:
+                out *= weight
+            if bias is not None:
+                out += bias
+            if statistics is None:
+                return out, np.concatenate([mean, rstd]).reshape(2, -1, 1)
+            statistics[0], statistics[1] = mean, rstd
+            return out, statistics
+
+        out, statistics = _forward(block, _rows(wide, n), 2)
+        out = out if out.shape == x.shape else out.reshape(x.shape)
+        return out.astype(dtype, copy=False), statistics
 
     def statistics(self, x: Any, weight: Any, bias: Any) -> Any:
         """The mean, less the first value, and 1 / sqrt(var + eps) of each row, in one array (2, rows, 1)."""
@@ -132,25 +130,27 @@ class LayerNorm(Op):
         return np.stack([mean, 1 / np.sqrt(np.mean(centred * centred, axis=1, keepdims=True) + self.eps)])
 
     def backward(self, dout: Any, x: Any, weight: Any, statistics: Any, needs: Any) -> Any:
-        n, shape, scaled = math.prod(self.normalized_shape), self.normalized_shape, np.ndim(weight) > 0
-        dtype = statistics.dtype
-        w = _column(weight, n, dtype)
+        n, shape, dtype = math.prod(self.normalized_shape), self.normalized_shape, statistics.dtype
+        w = None if np.ndim(weight) == 0 else _as(np.reshape(weight, -1), dtype)
 
-        def rule(dout: Any, x: Any, mean: Any, rstd: Any) -> tuple[Any, Any, Any]:
-            xhat = x - plain(x)[:, :1]
-            xhat -= mean
-            xhat *= rstd
-            product = dout * xhat
-            dx = None
-            if needs[0]:  # dx = (g - mean(g) - xhat * mean(g * xhat)) * rstd with g = dout * w
-                xhat *= product @ w / n
-                xhat += dout @ w / n
-                dx = (dout * w[:, 0] if scaled else dout) - xhat
-                dx *= rstd
-            one = np.ones(len(x), dtype)  # products with it are sums, three times as fast
-            return dx, one @ product if needs[1] else None, one @ dout if needs[2] else None
+        def rule(dout: Any, x: Any, mean: Any, rstd: Any, out: Any) -> tuple[Any, Any, Any]:
+            pivot, rest = _pivot(plain(x)[:, :1], mean)
+            x = x - pivot
+            product = dout * x if out is None else np.multiply(dout, x, out=out)
+            dw = _down(rstd, product) - _down(rstd * rest, dout) if needs[1] else None
+            db = _down(None, dout) if needs[2] else None
+            if not needs[0]:
+                return None, dw, db
+            # dx = (g - mean(g) - xhat * mean(g * xhat)) * rstd with g = dout * w, xhat = (x - rest) * rstd
+            total = _across(dout, w)
+            slope = (_across(product, w) - rest * total) * rstd / n * rstd
+            x *= slope
+            x += total / n - rest * slope
+            dx = _scaled(dout, w, x, product)
+            dx *= rstd
+            return dx, dw, db
 
-        dx, dw, db = _in_stretches(rule, n, dtype, dout, x, *statistics)
+        dx, dw, db = _backward(rule, n, dtype, dout, x, *statistics)
         return (
             dx,
             None if dw is None else np.reshape(dw, shape),
@@ -163,40 +163,99 @@ def _size(x: Any, axes: tuple[int, ...]) -> int:
     return math.prod(x.shape[axis] for axis in axes)
 
 
-def _to_rstd(squares: Any, n: int, eps: float) -> None:
-    """squares, sums of n squares, become 1 / sqrt(squares / n + eps)."""
+def _pivot(first: Any, mean: Any) -> tuple[Any, Any]:
+    """first + mean rounded, and what the rounding left out (Knuth, The Art of Computer Programming, 4.2.2).
+
+    x - pivot has no large errors, and rest is so small beside the deviations that sums can do without its being
+    subtracted first. pivot is an array also where mean is a Tensor.
+    """
+    array = plain(mean)
+    pivot = first + array
+    moved = pivot - first
+    return pivot, (first - (pivot - moved)) + (mean - moved if mean is array else (array - moved) + (mean - array))
+
+
+def _rstd(x: Any, n: int, eps: float) -> Any:
+    """1 / sqrt(mean(x*x) + eps) of each row, as a column."""
+    squares = dots(x, x)[:, None]
     squares /= n
     squares += eps
     np.sqrt(squares, out=squares)
-    np.divide(1, squares, out=squares)
+    return np.divide(1, squares, out=squares)
 
 
-def _column(weight: Any, n: int, dtype: Any) -> Any:
-    """weight as a column of n numbers; ones where there is none."""
-    if np.ndim(weight) == 0:
-        return np.ones((n, 1), dtype)
-    return _as(np.reshape(weight, (n, 1)), dtype)
+def _across(x: Any, w: Any) -> Any:
+    """The sum of each row times w, as a column."""
+    if isinstance(x, Tensor) or isinstance(w, Tensor):
+        return np.sum(x if w is None else x * w, axis=1, keepdims=True)
+    return (totals(x) if w is None else dots(x, w))[:, None]
 
 
-def _in_stretches(rule: Any, n: int, dtype: Any, dout: Any, x: Any, *columns: Any) -> tuple[Any, Any, Any]:
-    """rule on all rows, of n entries: of arrays a stretch at a time, whose intermediate results stay in the cache.
+def _down(factors: Any, x: Any) -> Any:
+    """The sum of the rows, each times its factor in a column: as a product, three times as fast as a sum."""
+    if factors is None:
+        return np.ones(len(x), x.dtype) @ x
+    return np.reshape(factors, -1) @ x
+
+
+def _scaled(dout: Any, w: Any, less: Any, spare: Any) -> Any:
+    """dout * w - less; in spare, if that is an array."""
+    if isinstance(spare, Tensor) or isinstance(less, Tensor):
+        return (dout if w is None else dout * w) - less
+    if w is None:
+        return np.subtract(dout, less, out=spare)
+    np.multiply(dout, w, out=spare)
+    spare -= less
+    return spare
+
+
+def _forward(block: Any, rows: Any, kept: int) -> tuple[Any, Any]:
+    """What block returns for rows, and `kept` columns of statistics; many rows are taken a block at a time."""
+    if rows.size <= _BLOCK:
+        result: tuple[Any, Any] = block(rows)
+        return result
+    return whole(_forward_in_blocks, block, rows, kept)  # type: ignore[no-any-return]  # as block
+
+
+def _forward_in_blocks(block: Any, rows: Any, kept: int) -> tuple[Any, Any]:
+    out, statistics = np.empty(rows.shape, rows.dtype), np.empty((kept, len(rows), 1), rows.dtype)
+
+    def task(parts: Iterator[slice]) -> None:
+        for part in parts:
+            block(rows[part], out[part], statistics[:, part])
+
+    by_blocks(task, len(rows), rows.shape[1], _BLOCK)
+    return out, statistics
+
+
+def _backward(rule: Any, n: int, dtype: Any, dout: Any, x: Any, *columns: Any) -> tuple[Any, Any, Any]:
+    """rule on all rows, of n entries: of many a block at a time, whose intermediate results stay in the cache.
 
     It returns dx of the rows that it sees, and their sums for weight and bias, or None for each.
     """
     shape = x.shape
     dout, x = (_rows(_as(a, dtype), n) for a in (dout, x))
     if isinstance(dout, Tensor) or dout.size <= _BLOCK:
-        dx, *sums = rule(dout, x, *columns)
-        dx = dx if dx is None or dx.shape == shape else np.reshape(dx, shape)
-        return dx, sums[0], sums[1]
-    whole, sums = np.empty(shape, dtype), [None, None]
-    rows, found = whole.reshape(x.shape), False
-    for part in _stretches(len(x), n, _BLOCK):
-        dx, *more = rule(dout[part], x[part], *[column[part] for column in columns])
-        if dx is not None:
-            rows[part], found = dx, True
-        sums = [b if a is None or b is None else a + b for a, b in zip(sums, more, strict=True)]
-    return whole if found else None, sums[0], sums[1]
+        dx, dw, db = rule(dout, x, *columns, None)
+    else:
+        dx, dw, db = whole(_backward_in_blocks, rule, dout, x, *columns)
+    return dx if dx is None or dx.shape == shape else np.reshape(dx, shape), dw, db
+
+
+def _backward_in_blocks(rule: Any, dout: Any, x: Any, *columns: Any) -> tuple[Any, Any, Any]:
+    dx, sums = np.empty(x.shape, x.dtype), {}
+
+    def task(parts: Iterator[slice]) -> None:
+        for part in parts:
+            sums[part.start] = rule(dout[part], x[part], *[column[part] for column in columns], dx[part])
+
+    by_blocks(task, len(x), x.shape[1], _BLOCK)
+    found = [sums[start] for start in sorted(sums)]  # in this order, whichever was there first
+    has_dx, dw, db = found[0]
+    for _, more_dw, more_db in found[1:]:
+        dw = None if dw is None else dw + more_dw
+        db = None if db is None else db + more_db
+    return None if has_dx is None else dx, dw, db
 
 
 @LayerNorm.public()
@@ -246,17 +305,20 @@ class RmsNorm(Op):
     def forward_and_keep(self, x: Any, weight: Any) -> Any:
         n = math.prod(self.normalized_shape)
         wide, dtype = _wide(x, weight)
-        rows = _rows(wide, n)
-        out, rstd = np.empty(rows.shape, rows.dtype), np.empty((len(rows), 1), rows.dtype)
-        weight = np.reshape(weight, -1)
-        for part in _stretches(len(rows), n, _BLOCK):
-            xs, outs = rows[part], out[part]
-            rstd[part, 0] = np.vecdot(xs, xs)
-            _to_rstd(rstd[part], n, self.eps)
-            np.multiply(xs, rstd[part], out=outs)
-            if len(weight) > 1 or n == 1:
-                outs *= weight
-        return out.reshape(np.shape(x)).astype(dtype, copy=False), rstd
+        weight = None if np.ndim(weight) == 0 else np.reshape(weight, -1)
+
+        def block(x: Any, out: Any = None, statistics: Any = None) -> tuple[Any, Any]:
+            rstd = _rstd(x, n, self.eps)
+            out = np.multiply(x, rstd, out=out)
+            if weight is not None:
+                out *= weight
+            if statistics is not None:
+                statistics[0] = rstd
+            return out, rstd
+
+        out, rstd = _forward(block, _rows(wide, n), 1)
+        out = out if out.shape == x.shape else out.reshape(x.shape)
+        return out.astype(dtype, copy=False), rstd.reshape(-1, 1)
 
     def rstd(self, x: Any, weight: Any) -> Any:
         """1 / sqrt(mean(x*x) + eps) of each row, (rows, 1)."""
@@ -264,20 +326,21 @@ class RmsNorm(Op):
         return 1 / np.sqrt(np.mean(rows * rows, axis=1, keepdims=True) + self.eps)
 
     def backward(self, dout: Any, x: Any, weight: Any, rstd: Any, needs: Any) -> Any:
-        n, scaled, dtype = math.prod(self.normalized_shape), np.ndim(weight) > 0, rstd.dtype
-        w = _column(weight, n, dtype)
+        n, dtype = math.prod(self.normalized_shape), rstd.dtype
+        w = None if np.ndim(weight) == 0 else _as(np.reshape(weight, -1), dtype)
 
-        def rule(dout: Any, x: Any, rstd: Any) -> tuple[Any, Any, None]:
-            xhat = x * rstd
-            product = dout * xhat
-            dx = None
-            if needs[0]:  # dx = (g - xhat * mean(g * xhat)) * rstd with g = dout * w
-                xhat *= product @ w / n
-                dx = (dout * w[:, 0] if scaled else dout) - xhat
-                dx *= rstd
-            return dx, np.ones(len(x), dtype) @ product if needs[1] else None, None
+        def rule(dout: Any, x: Any, rstd: Any, out: Any) -> tuple[Any, Any, None]:
+            product = dout * x if out is None else np.multiply(dout, x, out=out)
+            dw = _down(rstd, product) if needs[1] else None
+            if not needs[0]:
+                return None, dw, None
+            # dx = (g - xhat * mean(g * xhat)) * rstd with g = dout * w
+            slope = _across(product, w) * rstd / n * rstd
+            dx = _scaled(dout, w, x * slope, product)
+            dx *= rstd
+            return dx, dw, None
 
-        dx, dw, _ = _in_stretches(rule, n, dtype, dout, x, rstd)
+        dx, dw, _ = _backward(rule, n, dtype, dout, x, rstd)
         return dx, None if dw is None else np.reshape(dw, self.normalized_shape)
 
 
@@ -336,17 +399,23 @@ class BatchNorm(Op):
     def forward_and_keep(self, x: Any, weight: Any, bias: Any) -> Any:
         wide, dtype = _wide(x, weight, bias)
         x3 = _channels(wide)
-        out, statistics = np.empty(x3.shape, x3.dtype), np.empty((2, 1, x3.shape[1], 1), x3.dtype)
-        factor = np.empty((1, x3.shape[1], 1), x3.dtype)
-        factor[...] = np.reshape(weight, (1, -1, 1))
-        bias = None if np.ndim(bias) == 0 else np.reshape(bias, (1, -1, 1))
-        for part in _stretches(x3.shape[1], x3.shape[0] * x3.shape[2], _CHANNELS_BLOCK):
-            outs = out[:, part]
-            _centre(x3[:, part], outs, *statistics[:, :, part])
-            outs *= factor[:, part] / np.sqrt(statistics[1, :, part] + self.eps)
+        weight, bias = (None if np.ndim(a) == 0 else np.reshape(a, (1, -1, 1)) for a in (weight, bias))
+
+        def block(x: Any, of: Any, out: Any = None) -> tuple[Any, Any, Any]:
+            out, mean, var = _centre(x, out)
+            factor = 1 / np.sqrt(var + self.eps)
+            out *= factor if weight is None else factor * weight[:, of]
             if bias is not None:
-                outs += bias[:, part]
-        return out.reshape(np.shape(x)).astype(dtype, copy=False), statistics
+                out += bias[:, of]
+            return out, mean, var
+
+        if x3.size <= _CHANNELS_BLOCK:
+            out, mean, var = block(x3, slice(None))
+            statistics = np.concatenate([mean, var]).reshape(2, 1, -1, 1)
+        else:
+            out, statistics = whole(_centre_in_blocks, block, x3)
+        out = out if out.shape == x.shape else out.reshape(x.shape)
+        return out.astype(dtype, copy=False), statistics
 
     def statistics(self, x: Any, weight: Any, bias: Any) -> Any:
         """The mean, less the first value, and the variance of each channel, in one array (2, 1, C, 1)."""
@@ -357,37 +426,34 @@ class BatchNorm(Op):
         return np.stack([mean, mean_of(centred * centred, (0, 2), keepdims=True)])
 
     def backward(self, dout: Any, x: Any, weight: Any, statistics: Any, needs: Any) -> Any:
-        shape, of_x = x.shape, needs[0]
-        w = weight if np.ndim(weight) == 0 else np.reshape(weight, (1, -1, 1))
+        shape = x.shape
+        w = None if np.ndim(weight) == 0 else np.reshape(weight, (1, -1, 1))
 
-        def rule(dout: Any, x: Any, mean: Any, var: Any, w: Any) -> tuple[Any, Any, Any]:
+        def rule(dout: Any, x: Any, mean: Any, var: Any, of: Any, out: Any) -> tuple[Any, Any, Any]:
             n = x.shape[0] * x.shape[2]
             rstd = 1 / np.sqrt(var + self.eps)
-            xhat = x - plain(x)[:1, :, :1]
-            xhat -= mean
-            xhat *= rstd
-            dw, db = sum_of(dout * xhat, (0, 2), keepdims=True), sum_of(dout, (0, 2), keepdims=True)
-            if not of_x:
+            pivot, rest = _pivot(plain(x)[:1, :, :1], mean)
+            x = x - pivot
+            db = _per_channel(dout, None)
+            product = _per_channel(dout, x) - rest * db
+            dw = product * rstd
+            if not needs[0]:
                 return None, dw, db
-            xhat *= dw / n
-            xhat += db / n
-            dx = dout - xhat  # dx = (dout - mean(dout) - xhat * mean(dout * xhat)) * rstd * w
-            dx *= rstd * w
+            slope = dw / n * rstd
+            x *= slope
+            x += db / n - rest * slope
+            # dx = (dout - mean(dout) - xhat * mean(dout * xhat)) * rstd * w
+            dx = dout - x if out is None else np.subtract(dout, x, out=out)
+            dx *= rstd if w is None else rstd * w[:, of]
             return dx, dw, db
 
         x, dout = (_channels(_as(a, statistics.dtype)) for a in (x, dout))
         if isinstance(dout, Tensor) or dout.size <= _CHANNELS_BLOCK:
-            dx, dw, db = rule(dout, x, statistics[0], statistics[1], w)
+            dx, dw, db = rule(dout, x, statistics[0], statistics[1], slice(None), None)
         else:
-            dx, (dw, db) = np.empty(x.shape, x.dtype), np.empty(statistics.shape, statistics.dtype)
-            for part in _stretches(x.shape[1], x.shape[0] * x.shape[2], _CHANNELS_BLOCK):
-                ws = w if np.ndim(w) == 0 else w[:, part]
-                mean, var = statistics[:, :, part]
-                dxs, dw[:, part], db[:, part] = rule(dout[:, part], x[:, part], mean, var, ws)
-                if of_x:
-                    dx[:, part] = dxs
+            dx, dw, db = whole(_channels_in_blocks, rule, dout, x, statistics)
         return (
-            np.reshape(dx, shape) if of_x else None,
+            np.reshape(dx, shape) if needs[0] else None,
             np.reshape(dw, -1) if needs[1] else None,
             np.reshape(db, -1) if needs[2] else None,
         )
@@ -398,15 +464,55 @@ def _channels(x: Any) -> Any:
     return np.reshape(x, (*x.shape[:2], math.prod(x.shape[2:])))
 
 
-def _centre(x: Any, out: Any, mean: Any, var: Any) -> None:
-    """out = x - its channel's mean; mean, less the channel's first value, and var are filled in."""
+def _per_channel(x: Any, y: Any) -> Any:
+    """The sum of x * y over all but the channels, (1, C, 1); y None for 1."""
+    if isinstance(x, Tensor) or isinstance(y, Tensor) or not 8 <= x.shape[2] <= 4096:
+        product = x if y is None else x * y
+        if product.shape[2] != 1 or isinstance(product, Tensor):
+            return sum_of(product, (0, 2), keepdims=True)
+        return add_up(product[:, :, 0], 0)[None, :, None]
+    sums = np.vecdot(x, ones(x.shape[2], x.itemsize) if y is None else y)
+    return add_up(sums, 0)[None, :, None]
+
+
+def _centre(x: Any, out: Any = None) -> tuple[Any, Any, Any]:
+    """x - its channel's mean, in out if there is one; the mean, less the channel's first value; and the variance."""
     n = x.shape[0] * x.shape[2]
-    np.subtract(x, x[:1, :, :1], out=out)
-    mean[...] = add_up(out, (0, 2), keepdims=True)
+    out = np.subtract(x, x[:1, :, :1], out=out)
+    mean = _per_channel(out, None)
     mean /= n
     out -= mean
-    var[...] = add_up(out * out, (0, 2), keepdims=True)
+    var = _per_channel(out, out)
     var /= n
+    return out, mean, var
+
+
+def _by_channels(task: Callable[[Iterator[slice]], Any], shape: Shape) -> None:
+    rows, channels, length = shape
+    by_blocks(task, channels, rows * length, _CHANNELS_BLOCK, length if length > 1 else channels)
+
+
+def _centre_in_blocks(block: Any, x: Any) -> tuple[Any, Any]:
+    out, statistics = np.empty(x.shape, x.dtype), np.empty((2, 1, x.shape[1], 1), x.dtype)
+
+    def task(parts: Iterator[slice]) -> None:
+        for of in parts:
+            _, statistics[0, :, of], statistics[1, :, of] = block(x[:, of], of, out[:, of])
+
+    _by_channels(task, x.shape)
+    return out, statistics
+
+
+def _channels_in_blocks(rule: Any, dout: Any, x: Any, statistics: Any) -> tuple[Any, Any, Any]:
+    dx, (dw, db) = np.empty(x.shape, x.dtype), np.empty(statistics.shape, statistics.dtype)
+
+    def task(parts: Iterator[slice]) -> None:
+        for of in parts:
+            mean, var = statistics[:, :, of]
+            _, dw[:, of], db[:, of] = rule(dout[:, of], x[:, of], mean, var, of, dx[:, of])
+
+    _by_channels(task, x.shape)
+    return dx, dw, db
 
 
 def batch_statistics(x: Any, out: Tensor | None = None) -> tuple[Any, Any]:
@@ -421,9 +527,7 @@ def batch_statistics(x: Any, out: Tensor | None = None) -> tuple[Any, Any]:
     if isinstance(node, KeepingNode) and isinstance(node.op, BatchNorm) and node.saved:
         mean, var = node.saved[node.op.asks.index("statistics")]
     else:
-        mean, var = np.empty((2, 1, x3.shape[1], 1), x3.dtype)
-        for part in _stretches(x3.shape[1], x3.shape[0] * x3.shape[2], _CHANNELS_BLOCK):
-            _centre(x3[:, part], np.empty_like(x3[:, part]), mean[:, part], var[:, part])
+        _, (mean, var) = _centre_in_blocks(lambda x, of, out: _centre(x, out), x3)
     mean = x3[:1, :, :1] + mean
     return mean.reshape(-1).astype(dtype, copy=False), var.reshape(-1).astype(dtype, copy=False)
 
@@ -433,8 +537,8 @@ def batch_norm(
     x: TensorLike, weight: TensorLike | None = None, bias: TensorLike | None = None, eps: float = 1e-5
 ) -> Tensor:
     shape = numbers("batch_norm: x", plain(x), None, copy=False).shape
-    got = f"x is {describe(x if isinstance(x, Tensor) else np.asarray(x))}"
     if len(shape) < 2:
+        got = f"x is {describe(x if isinstance(x, Tensor) else np.asarray(x))}"
         raise ShapeError(
             "batch_norm: x",
             got,
@@ -442,6 +546,7 @@ def batch_norm(
             "insert the missing axis: x[:, None] for one channel, x[None] for one sample",
         )
     if shape[1] and shape[0] * math.prod(shape[2:]) < 2:
+        got = f"x is {describe(x if isinstance(x, Tensor) else np.asarray(x))}"
         raise ArgumentError(
             "batch_norm: x",
             f"{got}, {shape[0] * math.prod(shape[2:])} a channel",

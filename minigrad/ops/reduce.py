@@ -11,7 +11,8 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from minigrad.contract import POSITIVE, Case, Domain
 from minigrad.errors import ArgumentError, describe
 from minigrad.op import Op
-from minigrad.ops.kernels import either, floats, masked, quiet, softmax_of, without_winner
+from minigrad.ops.kernels import either, floats, masked
+from minigrad.ops.rows import silent, softmax_of, without_winner
 from minigrad.sums import add_up
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
@@ -391,13 +392,13 @@ class Logsumexp(Reduction):
         """That there is something to sum."""
         _not_empty(self, x)
 
-    @quiet
+    @silent
     def forward(self, x: Any) -> Any:
         x = floats(x)
         flat, _, _ = self.flat(x)
-        _, _, r, _ = without_winner(flat, -1)
         top = flat.max(axis=-1)
-        out = np.where(np.isinf(top), top, top + np.log1p(r[..., 0])).astype(x.dtype)
+        _, _, r, _ = without_winner(flat.reshape(top.size, flat.shape[-1]), over=True)
+        out = np.where(np.isinf(top), top, top + np.log1p(r).reshape(top.shape)).astype(x.dtype)
         if not self.keepdims:
             return out
         axes = _axes(self.axis, x.ndim)

@@ -17,6 +17,7 @@ from minigrad.op import Op
 from minigrad.ops.index import scatter_of
 from minigrad.ops.kernels import sum_of
 from minigrad.ops.reduce import fixed_axis
+from minigrad.standin import as_array
 from minigrad.sums import unbroadcast
 from minigrad.tensor import Axis, Tensor, TensorLike, plain
 
@@ -50,7 +51,7 @@ class Copy(Op):
     cases = (Case(()), Case((2, 3)), Case((0,)))
 
     def forward(self, x: Any) -> Any:
-        return np.array(x)
+        return np.array(x) if type(x) is np.ndarray else np.copy(x)
 
     def backward(self, dout: Any) -> Any:
         return dout
@@ -80,7 +81,7 @@ class Astype(Op):
         return np.array(x.tolist(), dtype)
 
     def forward(self, x: Any) -> Any:
-        return np.asarray(x).astype(self.dtype)
+        return as_array(x).astype(self.dtype)
 
     def backward(self, dout: Any) -> Any:
         return dout  # the walk brings every gradient to its node's dtype
@@ -95,7 +96,7 @@ def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:
     if wanted.kind not in "fiub":
         raise DTypeError("astype: dtype", repr(dtype), "a dtype of real numbers", 'write "float32", for example')
     if wanted.kind != "f":
-        return Tensor(np.asarray(plain(x)).astype(wanted))
+        return Tensor(as_array(plain(x)).astype(wanted))
     return Astype(wanted)(x)
 
 
