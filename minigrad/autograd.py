@@ -91,7 +91,7 @@ def grad(
         # A wrapper of its own for each, and values of its own where a seed came through untouched.
         tensors = {}
         for target, g in found.items():
-            tensors[target] = wrap(np.array(g._data) if g._node is None else g._data, g._node)
+            tensors[target] = wrap(np.copy(g._data) if g._node is None else g._data, g._node)
     else:
         tensors = {target: wrap(g) for target, g in own(found, owned).items()}
     return tuple(tensors.get(target) for target in targets)

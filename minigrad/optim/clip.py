@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from minigrad.errors import ArgumentError, DTypeError, describe
 from minigrad.optim.options import check_option, listed, name_of, positive, real
+from minigrad.standin import whole
 from minigrad.tensor import Tensor
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
@@ -58,16 +59,22 @@ def clip_grad_norm_(
     where = "clip_grad_norm_"
     bound = math.inf if _is_infinite(max_norm) else check_option(where, "max_norm", max_norm, real)
     p = math.inf if _is_infinite(norm_type) else check_option(where, "norm_type", norm_type, positive)
-    gradients = _gradients(f"{where}: parameters", parameters)
-    total = _norm_of_norms([_norm(g, p) for _, g in gradients], p)
+    found = _gradients(f"{where}: parameters", parameters)
+    names, gradients = [name for name, _ in found], [g for _, g in found]
+    total: float = whole(_clip, names, gradients, bound, p, error_if_nonfinite, changed=gradients)
+    return total
+
+
+def _clip(names: list[str], gradients: list[Array], bound: float, p: float, error_if_nonfinite: bool) -> float:
+    total = _norm_of_norms([_norm(g, p) for g in gradients], p)
     if not math.isfinite(total):
         if error_if_nonfinite:
-            raise ArgumentError(f"{where}: parameters", *_first_bad(gradients, total))
+            raise ArgumentError("clip_grad_norm_: parameters", *_first_bad(names, gradients, total))
         coefficient = math.nan if math.isnan(total) else 0.0
     else:
         coefficient = min(1.0, bound / (total + 1e-6))
     if coefficient != 1:
-        for _, g in gradients:
+        for g in gradients:
             with np.errstate(invalid="ignore"):  # inf * 0
                 np.multiply(g, coefficient, out=g)
     return total
@@ -115,9 +122,9 @@ def _norm(g: Array, p: float) -> float:
     return top * float((np.abs(flat / top) ** p).sum(dtype=np.float64) ** (1 / p))
 
 
-def _first_bad(gradients: list[tuple[str, Array]], total: float) -> tuple[str, str, str]:
+def _first_bad(names: list[str], gradients: list[Array], total: float) -> tuple[str, str, str]:
     expected, fix = "a finite norm", "look at the loss of this batch before clipping: is it finite?"
-    for name, g in gradients:
+    for name, g in zip(names, gradients, strict=True):
         bad = np.argwhere(~np.isfinite(g))
         if len(bad):
             index = tuple(map(int, bad[0]))

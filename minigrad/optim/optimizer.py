@@ -224,22 +224,8 @@ class Optimizer:
         array([0., 0.])
         """
         loss = None if closure is None else self._evaluate(closure)
-        plans, known = [], []
-        for i, group in enumerate(self.param_groups):
-            option, floor = self._current(i)
-            changed = i >= len(self._known) or floor != self._known[i][1]
-            slots = self._slots(option)
-            for p in group["params"]:
-                g = p.grad
-                if g is not None:
-                    kept = self._kept(p, slots)
-                    if floor and (changed or not kept):
-                        self._check_floor(option, floor, [p])
-                    plans.append((option, slots, p, g, kept))
-            known.append((option, floor))
-        self._known = known
         written = f"{self._name}.step"
-        for option, slots, p, g, kept in plans:
+        for _, option, slots, p, g, kept in self._plans():
             step = 0
             if slots:
                 kept = kept or self._begin(option, slots, p)
@@ -253,6 +239,24 @@ class Optimizer:
                 for arrays in self._blocks(x, g, kept):
                     self._update(option, step, *arrays)
         return loss
+
+    def _plans(self) -> list[tuple[int, Group, tuple[str, ...], Tensor, Array, list[Array]]]:
+        """For each parameter with a gradient its group's number and options, slots, gradient and kept arrays, checked."""
+        plans, known = [], []
+        for i, group in enumerate(self.param_groups):
+            option, floor = self._current(i)
+            changed = i >= len(self._known) or floor != self._known[i][1]
+            slots = self._slots(option)
+            for p in group["params"]:
+                g = p.grad
+                if g is not None:
+                    kept = self._kept(p, slots)
+                    if floor and (changed or not kept):
+                        self._check_floor(option, floor, [p])
+                    plans.append((i, option, slots, p, g, kept))
+            known.append((option, floor))
+        self._known = known
+        return plans
 
     def _current(self, i: int) -> tuple[Group, float]:
         """The options of a group, converted, and their floor; those are checked that differ from the last step's."""
