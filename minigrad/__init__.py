@@ -16,6 +16,7 @@ from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad
 from minigrad.errors import (
     ArgumentError,
     CheckpointError,
+    CompileError,
     DTypeError,
     GradientError,
     GraphError,
@@ -41,7 +42,9 @@ from minigrad.ops.recurrent import *
 from minigrad.ops.reduce import *
 from minigrad.ops.shape import *
 from minigrad.random import default_generator, get_rng_state, manual_seed, set_rng_state
+from minigrad.recompute import checkpoint
 from minigrad.tensor import Tensor, from_numpy
+from minigrad.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
@@ -54,6 +57,9 @@ if not TYPE_CHECKING:  # a type checker would take any name for one that this fi
         """A part of the package that `import minigrad` leaves out, imported when it is first asked for."""
         if name in _PARTS:
             return import_module(f"minigrad.{name}")
+        if name == "compile":
+            globals()[name] = import_module("minigrad.compiling").compile
+            return globals()[name]
         raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
 
@@ -61,6 +67,7 @@ __all__ = [
     *ops.__all__,
     "ArgumentError",
     "CheckpointError",
+    "CompileError",
     "DTypeError",
     "GradientError",
     "GraphError",
@@ -70,11 +77,13 @@ __all__ = [
     "Op",
     "ShapeError",
     "Tensor",
+    "checkpoint",
     "default_generator",
     "enable_grad",
     "errors",
     "from_numpy",
     "func",
+    "get_num_threads",
     "get_rng_state",
     "grad",
     "is_grad_enabled",
@@ -82,6 +91,7 @@ __all__ = [
     "manual_seed",
     "no_grad",
     "save",
+    "set_num_threads",
     "set_rng_state",
     "unfused",
 ]

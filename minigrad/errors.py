@@ -11,6 +11,7 @@ from typing import Any
 __all__ = [
     "ArgumentError",
     "CheckpointError",
+    "CompileError",
     "DTypeError",
     "GradientError",
     "GraphError",
@@ -115,6 +116,16 @@ class CheckpointError(MinigradError, ValueError):
     >>> mg.load("missing.npz")
     Traceback (most recent call last):
     minigrad.errors.CheckpointError: load: missing.npz: No such file or directory; expected a file that can be read; ...
+    """
+
+
+class CompileError(MinigradError, RuntimeError):
+    """A function that cannot be compiled: names the line that a replay could not repeat.
+
+    >>> import minigrad as mg
+    >>> mg.compile(lambda x: x if x.sum() > 0 else -x)(mg.Tensor([1.0]))
+    Traceback (most recent call last):
+    minigrad.errors.CompileError: compile(<lambda>): item at ...: a value that Python looks at, ...
     """
 
 

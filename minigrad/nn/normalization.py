@@ -14,6 +14,7 @@ from minigrad.errors import describe
 from minigrad.nn.layers import positive
 from minigrad.nn.module import Module, Parameter, float_dtype
 from minigrad.ops.normalization import batch_statistics
+from minigrad.recompute import is_second_run
 from minigrad.tensor import TensorLike, plain
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "LayerNorm", "RMSNorm"]
@@ -132,7 +133,7 @@ class _BatchNorm(Module):
         if not self.training and self.running_mean is not None:
             return self._by_running_statistics(x, (1, -1, *(1,) * (len(shape) - 2)))
         out = mg.batch_norm(x, self.weight, self.bias, self.eps)
-        if self.training and self.running_mean is not None:
+        if self.training and self.running_mean is not None and not is_second_run():
             self._track(*batch_statistics(plain(x), out), int(np.prod(shape)) // self.num_features)
         return out
 
@@ -151,10 +152,10 @@ class _BatchNorm(Module):
         assert self.running_mean is not None  # forward has looked
         assert self.running_var is not None
         self.num_batches_tracked += 1
-        momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        momentum = 1 / self.num_batches_tracked if self.momentum is None else np.asarray(self.momentum, np.float64)
         for running, batch in ((self.running_mean, mean), (self.running_var, var * (count / (count - 1)))):
-            running *= 1 - momentum
-            running += momentum * batch
+            running *= (1 - momentum).astype(running.dtype)
+            running += momentum.astype(batch.dtype) * batch
 
     def extra_repr(self) -> str:
         """The number of channels."""
