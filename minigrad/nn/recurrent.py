@@ -17,6 +17,7 @@ from minigrad.nn.init import Generator
 from minigrad.nn.layers import Dropout, positive, probability
 from minigrad.nn.module import Module, Parameter, float_dtype
 from minigrad.random import chosen
+from minigrad.standin import as_array
 from minigrad.tensor import TensorLike
 
 __all__ = ["GRU", "LSTM", "RNN"]
@@ -136,7 +137,7 @@ class _Recurrent(Module):
 
 
 def _row(state: TensorLike, i: int) -> Any:
-    return state[i] if isinstance(state, Tensor) else np.asarray(state)[i]
+    return state[i] if isinstance(state, Tensor) else as_array(state)[i]
 
 
 class RNN(_Recurrent):
