@@ -25,7 +25,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # measure the checkout that the script lies in
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUM_CPU_THREADS",
+)
 JAX_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 Step = Callable[[], Any]
@@ -87,7 +93,7 @@ def machine() -> str:
 def versions() -> dict[str, str]:
     """The versions of Python and of what is loaded by now."""
     found = {"Python": platform.python_version()}
-    for name in ("minigrad", "numpy", "torch", "jax", "autograd", "mygrad", "mpmath"):
+    for name in ("minigrad", "numpy", "torch", "jax", "autograd", "mygrad", "mlx", "tinygrad", "mpmath"):
         module = sys.modules.get(name)
         if module is not None:
             version = getattr(module, "__version__", None) or importlib.metadata.version(name)
@@ -95,20 +101,26 @@ def versions() -> dict[str, str]:
     return found
 
 
-def race(steps: dict[str, Step], *, rounds: int, seconds: float) -> dict[str, float]:
+def race(steps: dict[str, Step], *, rounds: int, seconds: float, limit: float = float("inf")) -> dict[str, float]:
     """The median time of one call of each step, in seconds.
+
+    rounds: how many turns each has; fewer, but 5 (or `rounds`) at least, where they would take more than `limit`
+    seconds in all.
 
     The contestants take turns, in an order that moves on by one each round, so that a slow spell of the
     machine meets all of them alike. A turn is a burst of calls as long as `seconds`, after a few that are
     not counted: caches and threads that another contestant left spinning have then settled.
     """
-    counts = {}
+    counts, turn = {}, 0.0
     for name, step in steps.items():
-        progress(f"warming up: {name}")
+        progress(f"warming up: {name}" if sys.stderr.isatty() else "")
         step()
         began = time.perf_counter()
         step()
-        counts[name] = max(1, round(seconds / max(time.perf_counter() - began, 1e-9)))
+        once = max(time.perf_counter() - began, 1e-9)
+        counts[name] = max(1, round(seconds / once))
+        turn += once * (counts[name] + counts[name] // 4)
+    rounds = int(min(rounds, max(5, limit / turn)))
     times: dict[str, list[float]] = {name: [] for name in steps}
     order = list(steps)
     gc.collect()
@@ -145,7 +157,7 @@ class Report:
 
     def __init__(self, title: str, chosen: Any) -> None:
         self.content: dict[str, Any] = {
-            "title": title, "threads": chosen.threads, "quick": chosen.quick, "tables": [], "wanted": [],
+            "title": title, "threads": chosen.threads, "quick": chosen.quick, "tables": [], "wanted": [], "notes": [],
         }  # fmt: skip
         self.file: str | None = chosen.json
         print(f"{title}\n{machine()}; threads: {chosen.threads}")
@@ -164,6 +176,11 @@ class Report:
         """A table of medians, each beside its ratio to that of `base`."""
         rows = [(who, duration(t), f"{t / medians[base]:.2f}") for who, t in medians.items()]
         self.table(name, ("", "median", f"x {base}"), rows)
+
+    def note(self, text: str) -> None:
+        """Print a line that belongs under the tables."""
+        self.content["notes"].append(text)
+        print(text)
 
     def wanted(self, what: str, got: float, limit: float, *, at_least: bool = False) -> None:
         """Print one number beside the one that is wanted."""

@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 import bench
-
-RATE = 1e-4
+import contest
+from peers import RATE, Minigrad, PyTorch
 
 # name: x, convolutions as (channels, kernel, padding), units of the layers behind them
 NETS: dict[str, tuple[tuple[int, ...], list[tuple[int, int, int]], list[int]]] = {
@@ -48,89 +48,136 @@ def parameters(net: str) -> list[Any]:
         channels, size = outputs, (size + 2 * padding - kernel + 1) // 2
     inputs = channels * size * size
     for outputs in units:
-        shapes += [(inputs, outputs), (outputs,)]
+        shapes += [(outputs, inputs), (outputs,)]
         inputs = outputs
     return [(rng.normal(size=s) * np.sqrt(2 / np.prod(s[1:])) * (len(s) > 1)).astype(np.float32) for s in shapes]
 
 
-def minigrad_step(net: str, x: Any, t: Any) -> bench.Step:
-    """A training step on Tensors."""
-    import minigrad as mg
-
+def loss(F: Any, net: str, *given: Any) -> Any:
+    """Of a net: its parameters in order, x and the labels."""
     _, convolutions, units = NETS[net]
-    params = [mg.Tensor(p, requires_grad=True) for p in parameters(net)]
-    x = mg.Tensor(x)
+    *params, z, t = given
+    given = iter(params)
+    for _, _, padding in convolutions:
+        z = F.max_pool2d(F.relu(F.conv2d(z, next(given), next(given), padding)))
+    z = z.reshape((z.shape[0], -1))
+    for i in range(len(units)):
+        z = F.linear(F.relu(z) if i else z, next(given), next(given))
+    return F.cross_entropy(z, t)
+
+
+def by_hand(net: str, params: Any, x: Any, t: Any) -> bench.Step:
+    """A training step as the book's layers do it: im2col, and the place of the largest value of each window."""
+    import numpy as np
+
+    _, convolutions, _ = NETS[net]
+    params, rows, ends = [p.copy() for p in params], np.arange(len(t)), len(convolutions) * 2
+    linear = [*zip(params[ends::2], params[ends + 1 :: 2], strict=True)]
 
     def step() -> Any:
-        given = iter(params)
-        z = x
-        for _, _, padding in convolutions:
-            z = mg.max_pool2d(mg.relu(mg.conv2d(z, next(given), next(given), padding=padding)), 2)
-        z = z.reshape((len(z), -1))
-        for i in range(len(units)):
-            z = (mg.relu(z) if i else z) @ next(given) + next(given)
-        loss = mg.softmax_cross_entropy(z, t)
-        loss.backward()
-        for p in params:
-            p.data -= RATE * p.grad
-            p.grad = None
-        return loss.data
+        z, kept = x, []
+        for i, (outputs, k, padding) in enumerate(convolutions):
+            W, b = params[2 * i], params[2 * i + 1]
+            size = z.shape[2] + 2 * padding - k + 1
+            col = im2col(z, k, 1, padding, size, size)
+            y = col @ W.reshape(outputs, -1).T
+            y += b
+            on = y > 0
+            y *= on
+            y = y.reshape(len(z), size, size, outputs).transpose(0, 3, 1, 2)
+            windows = y.reshape(len(z), outputs, size // 2, 2, size // 2, 2).transpose(0, 1, 2, 4, 3, 5)
+            windows = windows.reshape(*windows.shape[:4], 4)
+            place = windows.argmax(-1)[..., None]
+            kept.append((z.shape, col, on, place))
+            z = np.take_along_axis(windows, place, -1)[..., 0]
+        shape, z, zs = z.shape, z.reshape(len(z), -1), []
+        for i, (W, b) in enumerate(linear):
+            z = np.maximum(z, 0) if i else z
+            zs.append(z)
+            z = z @ W.T + b
+        z = np.exp(z - z.max(axis=1, keepdims=True))
+        z /= z.sum(axis=1, keepdims=True)
+        loss = -np.log(z[rows, t]).mean()
+        z[rows, t] -= 1
+        d, grads = z / len(t), []
+        for i in reversed(range(len(linear))):
+            grads += [d.sum(axis=0), d.T @ zs[i]]
+            d = d @ linear[i][0]
+            d = d * (zs[i] > 0) if i else d
+        d = d.reshape(shape)
+        for i, (before, col, on, place) in reversed([*enumerate(kept)]):
+            (outputs, k, padding), W = convolutions[i], params[2 * i]
+            n, _, half, _ = d.shape
+            windows = np.zeros((*d.shape, 4), np.float32)
+            np.put_along_axis(windows, place, d[..., None], -1)
+            d = windows.reshape(n, outputs, half, half, 2, 2).transpose(0, 2, 4, 3, 5, 1).reshape(-1, outputs)
+            d *= on
+            grads += [d.sum(axis=0), (d.T @ col).reshape(W.shape)]
+            if i:
+                d = col2im(d @ W.reshape(outputs, -1), before, k, 1, padding, 2 * half, 2 * half)
+        for p, dp in zip(params, reversed(grads), strict=True):
+            p -= RATE * dp
+        return loss, *params
 
     return step
 
 
-def torch_step(net: str, x: Any, t: Any) -> bench.Step:
-    """The same in PyTorch."""
-    import torch
-    from torch.nn import functional as F
+def im2col(x: Any, k: int, stride: int, padding: int, oh: int, ow: int) -> Any:
+    """The windows of x as rows: the book's im2col."""
+    import numpy as np
 
-    _, convolutions, units = NETS[net]
-    params = [torch.tensor(p.T.copy() if p.ndim == 2 else p, requires_grad=True) for p in parameters(net)]
-    x, t = torch.tensor(x), torch.tensor(t)
+    n, channels = x.shape[:2]
+    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    col = np.empty((n, channels, k, k, oh, ow), x.dtype)
+    for i in range(k):
+        for j in range(k):
+            col[:, :, i, j] = padded[:, :, i : i + stride * oh : stride, j : j + stride * ow : stride]
+    return col.transpose(0, 4, 5, 1, 2, 3).reshape(n * oh * ow, -1)
 
-    def step() -> Any:
-        given = iter(params)
-        z = x
-        for _, _, padding in convolutions:
-            z = F.max_pool2d(torch.relu(F.conv2d(z, next(given), next(given), padding=padding)), 2)
-        z = z.flatten(1)
-        for i in range(len(units)):
-            z = F.linear(torch.relu(z) if i else z, next(given), next(given))
-        loss = F.cross_entropy(z, t)
-        loss.backward()
-        with torch.no_grad():
-            for p in params:
-                p.sub_(p.grad, alpha=RATE)
-                p.grad = None
-        return loss.detach()
 
-    return step
+def col2im(dcol: Any, shape: Any, k: int, stride: int, padding: int, oh: int, ow: int) -> Any:
+    """The gradient of x from that of its windows: the book's col2im."""
+    import numpy as np
+
+    n, channels, h, w = shape
+    dcol = dcol.reshape(n, oh, ow, channels, k, k).transpose(0, 3, 4, 5, 1, 2)
+    dx = np.zeros((n, channels, h + 2 * padding, w + 2 * padding), dcol.dtype)
+    for i in range(k):
+        for j in range(k):
+            dx[:, :, i : i + stride * oh : stride, j : j + stride * ow : stride] += dcol[:, :, i, j]
+    return dx[:, :, padding : padding + h, padding : padding + w]
+
+
+def work(net: str) -> contest.Work:
+    """A training step of a net."""
+    import numpy as np
+
+    shape, convolutions, units = NETS[net]
+    rng, params = np.random.default_rng(0), parameters(net)
+    x, t = rng.normal(size=shape).astype(np.float32), rng.integers(0, units[-1], shape[0])
+    (n, _, size, _), products = shape, []
+    for (_, k, padding), W in zip(convolutions, params[::2], strict=False):
+        size += 2 * padding - k + 1
+        products.append(2.0 * n * size * size * W.size)
+        size //= 2
+    products += [2.0 * n * W.size for W in params[2 * len(convolutions) :: 2]]
+    return contest.Work(
+        family="convolution", name=net, size=n, f=lambda F, *given: loss(F, net, *given), leaves=params,
+        constants=(x, t), kind="training", needs=("conv2d", "max_pool2d"), control=lambda: by_hand(net, params, x, t),
+        flops=3 * sum(products) - products[0],
+    )  # fmt: skip
 
 
 def im2col_step(x: Any, W: Any, dout: Any, stride: int, padding: int) -> bench.Step:
     """A convolution, forward and backward, as the book's Convolution does it."""
-    import numpy as np
-
-    (n, channels, h, w), (outputs, _, k, _) = x.shape, W.shape
-    oh, ow = dout.shape[2:]
-    ends = [(i, i + stride * oh) for i in range(k)]
+    n, (outputs, _, k, _), (oh, ow) = len(x), W.shape, dout.shape[2:]
 
     def step() -> Any:
-        padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-        col = np.empty((n, channels, k, k, oh, ow), x.dtype)
-        for i, (top, bottom) in enumerate(ends):
-            for j, (left, right) in enumerate(ends):
-                col[:, :, i, j] = padded[:, :, top:bottom:stride, left:right:stride]
-        col = col.transpose(0, 4, 5, 1, 2, 3).reshape(n * oh * ow, -1)
+        col = im2col(x, k, stride, padding, oh, ow)
         out = (col @ W.reshape(outputs, -1).T).reshape(n, oh, ow, -1).transpose(0, 3, 1, 2)
         d = dout.transpose(0, 2, 3, 1).reshape(-1, outputs)
         dW = (col.T @ d).T.reshape(W.shape)
-        dcol = (d @ W.reshape(outputs, -1)).reshape(n, oh, ow, channels, k, k).transpose(0, 3, 4, 5, 1, 2)
-        dx = np.zeros(padded.shape, x.dtype)
-        for i, (top, bottom) in enumerate(ends):
-            for j, (left, right) in enumerate(ends):
-                dx[:, :, top:bottom:stride, left:right:stride] += dcol[:, :, i, j]
-        return out, dx[:, :, padding : padding + h, padding : padding + w], dW
+        return out, col2im(d @ W.reshape(outputs, -1), x.shape, k, stride, padding, oh, ow), dW
 
     return step
 
@@ -173,12 +220,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     rounds, seconds = (3, 0.01) if chosen.quick else (21, 0.1)
     ratios = {}
-    for net, (shape, _, units) in NETS.items():
-        x, t = rng.normal(size=shape).astype(np.float32), rng.integers(0, units[-1], shape[0])
-        steps = {"minigrad": minigrad_step(net, x, t)}
-        if torch is not None:
-            steps["PyTorch"] = torch_step(net, x, t)
-            np.testing.assert_allclose(steps["minigrad"](), np.asarray(steps["PyTorch"]()), rtol=1e-4)
+    for net in NETS:
+        steps, _, _ = contest.contestants(work(net), [Minigrad(), *([PyTorch()] if torch is not None else [])])
         times = bench.race(steps, rounds=rounds, seconds=seconds)
         report.compare(f"a training step of {net}, float32", times, "PyTorch" if torch is not None else "minigrad")
         ratios[net] = times["minigrad"] / times.get("PyTorch", times["minigrad"])

@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 import bench
+import contest
+from peers import RATE
 
 SIZES = [(32, 32, 8, 64), (50, 64, 8, 128)]  # T, N, I, H
 LAYERS = {"RNN": 1, "GRU": 3, "LSTM": 4}  # how many gates
@@ -102,21 +104,25 @@ def products(gates: int, size: tuple[int, ...]) -> bench.Step:
     return step
 
 
-def by_hand(size: tuple[int, ...], x: Any) -> bench.Step:
-    """Forward and backward of an LSTM alone, in as few calls of NumPy as there can be, with the textbook's slopes."""
+def lstm_by_hand(x: Any, weights: Any) -> tuple[Any, Any]:
+    """(forward, backward) of an LSTM in as few calls of NumPy as there can be, with the textbook's slopes.
+
+    forward() gives all h, (T, N, H). backward(dout), the gradient of all h, gives those of W_ih, W_hh and the bias.
+    """
     import numpy as np
 
-    T, N, width, hidden = size
-    rng = np.random.default_rng(0)
-    W = (rng.normal(size=(4, hidden + width + 1, hidden)) * 0.1).astype(np.float32)  # o, i, f with a minus, g
-    V = np.ascontiguousarray(W[:, :hidden].transpose(0, 2, 1))
-    dout = np.ones((T, N, hidden), np.float32)
+    (T, N, width), hidden = x.shape, weights[1].shape[1]
+    rows = np.empty((T + 1, N, hidden + width + 1), np.float32)
+    a, cells = np.empty((T, 4, N, hidden), np.float32), np.zeros((T + 1, N, hidden), np.float32)
+    y, product = np.empty((T, N, hidden), np.float32), np.empty((4, N, hidden), np.float32)
+    dz = np.empty((4, T, N, hidden), np.float32)
+    order = [3, 0, 1, 2]  # o, i, f, g from PyTorch's i, f, g, o: gates beside one another
 
-    def step() -> Any:
-        rows = np.empty((T + 1, N, hidden + width + 1), np.float32)
+    def forward() -> Any:
+        W_ih, W_hh, b = (w.reshape(4, hidden, -1)[order] for w in weights)
+        W = np.concatenate([W_hh, W_ih, b], axis=2).transpose(0, 2, 1)
+        W = W * np.array([-1, -1, -1, 1], np.float32)[:, None, None]
         rows[0, :, :hidden], rows[:T, :, hidden:-1], rows[:T, :, -1] = 0, x, 1
-        a = np.empty((T, 4, N, hidden), np.float32)
-        cells, y = np.zeros((T + 1, N, hidden), np.float32), np.empty((T, N, hidden), np.float32)
         for t in range(T):
             z, c = np.matmul(rows[t], W, out=a[t]), cells[t + 1]
             gates = z[:3]
@@ -128,8 +134,11 @@ def by_hand(size: tuple[int, ...], x: Any) -> bench.Step:
             np.add(c, gates[1] * z[3], out=c)
             np.tanh(c, out=y[t])
             np.multiply(gates[0], y[t], out=rows[t + 1, :, :hidden])
-        dz, dh, dc = np.empty((4, T, N, hidden), np.float32), np.zeros((N, hidden), np.float32), 0.0
-        product = np.empty((4, N, hidden), np.float32)
+        return rows[1:, :, :hidden]
+
+    def backward(dout: Any) -> Any:
+        V = weights[1].reshape(4, hidden, hidden)[order]
+        dh, dc = np.zeros((N, hidden), np.float32), 0.0
         for t in range(T - 1, -1, -1):
             gates, g = a[t, :3], a[t, 3]
             slope = gates * (1 - gates)
@@ -141,9 +150,57 @@ def by_hand(size: tuple[int, ...], x: Any) -> bench.Step:
             np.multiply(dc * gates[1], 1 - g * g, out=dz[3, t])
             dc = dc * gates[2]
             np.add.reduce(np.matmul(dz[:, t], V, out=product), axis=0, out=dh)
-        return np.matmul(dz.reshape(4, T * N, hidden).transpose(0, 2, 1), rows[:T].reshape(T * N, -1))
+        dW = np.matmul(dz.reshape(4, T * N, hidden).transpose(0, 2, 1), rows[:T].reshape(T * N, -1))
+        dW = dW[[1, 2, 3, 0]].reshape(4 * hidden, -1)
+        return dW[:, hidden:-1], dW[:, :hidden], dW[:, -1]
+
+    return forward, backward
+
+
+def loss(F: Any, W_ih: Any, W_hh: Any, b: Any, V: Any, c: Any, x: Any, t: Any) -> Any:
+    """Of an LSTM and a linear layer on its last h."""
+    return F.cross_entropy(F.linear(F.lstm(x, W_ih, W_hh, b).reshape((-1, V.shape[1])), V, c), t)
+
+
+def by_hand(params: Any, x: Any, t: Any) -> bench.Step:
+    """A step of gradient descent of that model."""
+    import numpy as np
+
+    params = [p.copy() for p in params]
+    forward, backward = lstm_by_hand(x, params[:3])
+    V, c = params[3:]
+    rows, dout = np.arange(len(t)), np.zeros((*x.shape[:2], V.shape[1]), np.float32)
+
+    def step() -> Any:
+        h = forward()[-1]
+        y = h @ V.T + c
+        y = np.exp(y - y.max(axis=1, keepdims=True))
+        y /= y.sum(axis=1, keepdims=True)
+        loss = -np.log(y[rows, t]).mean()
+        y[rows, t] -= 1
+        y /= len(t)
+        dout[-1] = y @ V
+        for p, dp in zip(params, (*backward(dout), y.T @ h, y.sum(axis=0)), strict=True):
+            p -= RATE * dp
+        return loss, *params
 
     return step
+
+
+def work() -> contest.Work:
+    """A training step of the smaller LSTM."""
+    import numpy as np
+
+    (T, N, width, hidden), rng = SIZES[0], np.random.default_rng(0)
+    shapes = (4 * hidden, width), (4 * hidden, hidden), (4 * hidden,), (CLASSES, hidden), (CLASSES,)
+    params = [rng.uniform(-(hidden**-0.5), hidden**-0.5, shape).astype(np.float32) for shape in shapes]
+    x, t = rng.normal(size=(T, N, width)).astype(np.float32), rng.integers(0, CLASSES, N)
+    return contest.Work(
+        family="LSTM", name=f"LSTM step, T={T} N={N} H={hidden}", size=T, f=loss, leaves=params, constants=(x, t),
+        kind="training", control=lambda: by_hand(params, x, t),
+        without={"tinygrad, jit": f"since compiling {T} steps took more than 5 minutes"},
+        flops=2.0 * T * N * 4 * hidden * (3 * hidden + 2 * width) + 6.0 * N * hidden * CLASSES,
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -180,7 +237,12 @@ def main() -> None:
                 np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
             steps["products alone"] = products(gates, size)
             if name == "LSTM":
-                steps["by hand"] = by_hand(size, x)
+                weights = [
+                    np.asarray(state[f"layer.{key}_l0"], np.float32) for key in ("weight_ih", "weight_hh", "bias_ih")
+                ]
+                forward, backward = lstm_by_hand(x, weights)
+                dout = np.ones((T, N, hidden), np.float32)
+                steps["by hand"] = lambda f=forward, b=backward, dout=dout: (f(), b(dout))
             t = bench.race(steps, rounds=5 if chosen.quick else 21, seconds=0.01 if chosen.quick else 0.1)
             row = [name, *[bench.duration(t[who]) if who in t else "" for who in
                            ("minigrad", "products alone", "by hand")]]  # fmt: skip

@@ -1,7 +1,8 @@
-"""Write docs/benchmarks.md and docs/accuracy.md: run every benchmark and set its tables in Markdown.
+"""Write docs/benchmarks.md with its plots and docs/accuracy.md: run every benchmark, set its tables in Markdown.
 
-    python benchmarks/tables.py            all of it, about 15 minutes on an idle machine
+    python benchmarks/tables.py            all of it, about 25 minutes on an idle machine
     python benchmarks/tables.py accuracy   one script alone; the others keep the results of their last run
+    python benchmarks/tables.py --draw     nothing anew: pages and plots from the results that are kept
 
 The results lie in a file between runs (--keep FILE, by default in the system's temporary folder).
 """
@@ -17,18 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import bench
+import plots
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 
-# script, options, heading where it is not the script's own
+# script, options
 RUNS = [
-    ("overhead", ["--threads", "default"]),
-    ("book_step", ["--threads", "default"]),
-    ("book_step", ["--threads", "1"]),
+    ("speed", ["--threads", "1"]),
+    ("speed", ["--threads", "default"]),
+    ("scaling", ["--threads", "1"]),
+    ("memory", ["--threads", "1"]),
     ("fused", ["--threads", "1"]),
-    ("fused", ["--threads", "default"]),
-    ("growth", ["--threads", "default"]),
     ("conv", ["--threads", "1"]),
     ("recurrent", ["--threads", "1"]),
     ("optim", ["--threads", "1"]),
@@ -61,7 +62,26 @@ def section(script: str, found: dict[str, Any]) -> list[str]:
     for table in found["tables"]:
         lines += markdown_table(table)
     lines += [f"- {w['line']}: {'reached' if w['reached'] else '**not reached**'}" for w in found["wanted"]]
+    lines += [f"- {note}" for note in found.get("notes", [])]
     return [*lines, ""]
+
+
+def draw(results: dict[str, Any], folder: Path) -> list[str]:
+    """Draw the plots into a folder; the lines that show them."""
+    folder.mkdir(exist_ok=True)
+    speed, growth = results["speed --threads 1"], results["scaling --threads 1"]
+    works = speed["works"]
+    plots.ratios(works, folder / "ratios.svg")
+    plots.sizes(works, folder / "sizes.svg")
+    plots.growth(growth["growth"], folder / "growth.svg")
+    plots.roofs(works, speed["rates"], folder / "roofline.svg")
+    texts = {
+        "ratios": "minigrad's time over each peer's, work by work: left of 1 minigrad is faster",
+        "sizes": "nanoseconds a value of sigmoid, softmax cross-entropy and layer norm, forward and backward",
+        "growth": "seconds for a node, a sample, a flop of a product, a layer, as there are more of them",
+        "roofline": "what is reached of the rates of a copy and of a matrix product",
+    }
+    return [line for name, text in texts.items() for line in (f"![{text}]({folder.name}/{name}.svg)", "")]
 
 
 def conditions(results: list[dict[str, Any]]) -> list[str]:
@@ -77,10 +97,10 @@ def conditions(results: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def page(title: str, text: str, results: dict[str, Any], scripts: list[tuple[str, list[str]]]) -> str:
-    """A whole page from the results of these runs."""
+def page(title: str, text: str, results: dict[str, Any], scripts: list[tuple[str, list[str]]], shown: list[str]) -> str:
+    """A whole page from the results of these runs; shown: lines before the first of them."""
     found = [(script, results[" ".join([script, *arguments])]) for script, arguments in scripts]
-    lines = [f"# {title}", "", text, "", *conditions([result for _, result in found])]
+    lines = [f"# {title}", "", text, "", *conditions([result for _, result in found]), *shown]
     for script, result in found:
         lines += section(script, result)
     return "\n".join(lines).rstrip() + "\n"
@@ -88,25 +108,21 @@ def page(title: str, text: str, results: dict[str, Any], scripts: list[tuple[str
 
 SPEED = """Contestants take turns in one process; each time is the median of many turns. Ratios of two medians of
 one run mean something on any machine, the times themselves only on this one. Hand-written NumPy is the control:
-it does not touch minigrad. What each script does, and what is wanted of it, is said at its top."""
+it does not touch minigrad, and every contestant gives its results, or is not timed. What each script does, and what
+is wanted of it, is said at its top. The plots are of the runs with one thread."""
 
+# Read beside the verdicts above it: what the profile says of each that is not reached.
 MISSED = """## What is not reached, and why
 
-- *Overhead at most 1.8 x hand-written NumPy.* The five ufuncs of a round take 1.6 us; 1.8 x leaves 0.6 us a node
-  for recording, walking and freeing together. A Python call, two objects and three tuples cost about 0.5 us, the walk
-  0.5 us more. Ops directly on Tensor, one text of straight-line code per op and a walk without calls of its own
-  brought it from 3.2 x to about 2.9 x.
-- *The book's step at most 0.65 x PyTorch.* With one thread its two large matrix products alone take half of
-  PyTorch's whole time in OpenBLAS, and hand-written NumPy takes 0.7 of it: the target lies below the control.
-- *Fused sigmoid at least 1.5 x faster than unfused, from 10^5 values on.* Reached from 10^7 on, where memory decides.
-  Below, both are made of the same number of passes: accuracy in both tails costs the fused one an absolute value and a
-  choice, in float64 a correction too, and the unfused graph needs neither, being wrong there. An exp without them, with
-  a branch on the largest value of a block, measured 1.2 x; ops do not branch on values.
-- *Cross-entropy at least 3 x at (1024, 1000):* 2.8 to 2.9 in float32, since freed memory is kept between steps and the
-  unfused graph is not faulted in anew any more. In float64 the rounding of x - max is put back and rows are summed
-  twice, which the bound of 4 units in the last place wants, and which halves the speed: 1.2 to 1.4.
-- *An LSTM at most 0.8 x PyTorch.* At 128 hidden values the matrix products alone take 0.71 to 0.84 of PyTorch's whole
-  step; at 64 an LSTM written by hand in NumPy, with the textbook's slopes, takes 0.69 to 0.86. RNN and GRU are below.
+- *A chain at most 1.8 x hand-written NumPy.* Its ufuncs take 1.6 us a round; 1.8 x leaves 0.6 us a node for recording,
+  walking and freeing together. A Python call, two objects and three tuples cost about 0.5 us, the walk 0.5 us more.
+- *Fused sigmoid at least 1.5 x faster than unfused, from 10^5 values on.* Both are made of the same number of passes
+  until memory decides: accuracy in both tails costs the fused one an absolute value and a choice, in float64 a
+  correction too, and the unfused graph needs neither, being wrong there.
+- *Cross-entropy at least 3 x at (1024, 1000), float64:* the rounding of x - max is put back and rows are summed twice,
+  which the bound of 4 units in the last place wants.
+- *An LSTM at most 0.8 x PyTorch.* At 128 hidden values the matrix products alone take most of PyTorch's whole step; at
+  64 an LSTM written by hand in NumPy, with the textbook's slopes, is hardly faster than PyTorch's.
 """
 
 DIGITS = """The largest error in units in the last place against mpmath at 50 digits, and how many numbers are 0,
@@ -122,22 +138,28 @@ def main() -> None:
     parser.add_argument("scripts", nargs="*", help="names of scripts to run anew; all by default")
     parser.add_argument("--keep", default=Path(tempfile.gettempdir(), "minigrad-benchmarks.json"), type=Path)
     parser.add_argument("--quick", action="store_true", help="short runs: to see that it works")
+    parser.add_argument("--draw", action="store_true", help="run nothing, write pages and plots anew")
+    parser.add_argument("--docs", default=DOCS, type=Path, help="the folder to write to")
     chosen = parser.parse_args()
+    unknown = set(chosen.scripts) - {script for script, _ in RUNS}
+    if unknown:
+        parser.error(f"no script {', '.join(sorted(unknown))}; there are {', '.join(dict(RUNS))}")
     results = json.loads(chosen.keep.read_text()) if chosen.keep.exists() else {}
-    for script, arguments in RUNS:
-        key = " ".join([script, *arguments])
+    for script, arguments in [] if chosen.draw else RUNS:
         if not chosen.scripts or script in chosen.scripts:
-            results[key] = measure(script, [*arguments, *(["--quick"] if chosen.quick else [])])
+            found = measure(script, [*arguments, *(["--quick"] if chosen.quick else [])])
+            results[" ".join([script, *arguments])] = found
             chosen.keep.write_text(json.dumps(results))
     missing = [key for key in (" ".join([s, *a]) for s, a in RUNS) if key not in results]
     if missing:
         sys.exit(f"no page written: still to be run: {', '.join(missing)}")
-    DOCS.mkdir(exist_ok=True)
+    chosen.docs.mkdir(exist_ok=True)
     speed = [run for run in RUNS if run[0] != "accuracy"]
-    (DOCS / "benchmarks.md").write_text(page("Benchmarks", SPEED, results, speed) + "\n" + MISSED)
+    shown = draw(results, chosen.docs / "benchmarks")
+    (chosen.docs / "benchmarks.md").write_text(page("Benchmarks", SPEED, results, speed, shown) + "\n" + MISSED)
     digits = [run for run in RUNS if run[0] == "accuracy"]
-    (DOCS / "accuracy.md").write_text(page("Accuracy", DIGITS, results, digits))
-    print("wrote docs/benchmarks.md and docs/accuracy.md")
+    (chosen.docs / "accuracy.md").write_text(page("Accuracy", DIGITS, results, digits, []))
+    print(f"wrote benchmarks.md with its plots and accuracy.md to {chosen.docs.name}")
 
 
 if __name__ == "__main__":
