@@ -56,8 +56,8 @@ class Part:
 
 def core() -> tuple[str, ...]:
     """The names of minigrad itself that are neither an op nor an error, and have no part of their own."""
-    taken = {*ops.__all__, *errors.__all__, *FILES}
-    return tuple(name for name in minigrad.__all__ if name not in taken)
+    taken = {*ops.__all__, *errors.__all__, *FILES, "compile"}
+    return (*(name for name in minigrad.__all__ if name not in taken), "compile")
 
 
 PARTS = [
@@ -69,6 +69,7 @@ PARTS = [
     Part("data", "Data sets and loaders", "minigrad.data"),
     Part("train", "Training", "minigrad.train"),
     Part("func", "Derivatives of functions", "minigrad.func"),
+    Part("compiling", "Compiled functions", "minigrad.compiling", ("Compiled", "Stats")),
     Part("testing", "Gradient testing", "minigrad.testing"),
     Part("strategies", "What to draw in tests with hypothesis", "minigrad.testing.strategies", tabled=False),
     Part("graph", "Pictures and explanations of a graph", "minigrad.graph"),
