@@ -75,7 +75,8 @@ def numbers(function: str, data: Any, dtype: DTypeLike | None, *, copy: bool) ->
     if dtype is not None and not _is_real(dtype):
         raise DTypeError(f"{function}: dtype", f"dtype={dtype!r}", "a dtype of real numbers", 'write dtype="float32"')
     if isinstance(data, Standin):
-        return data.copy() if copy and dtype is None else data.astype(dtype or data.dtype, copy=copy)
+        stood: Array = data.copy() if copy and dtype is None else data.astype(dtype or data.dtype, copy=copy)
+        return stood
     try:
         array = np.array(data, dtype=dtype) if copy else np.asarray(data, dtype=dtype)
         if array.dtype.kind == "O" and objects_pass.get():

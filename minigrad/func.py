@@ -15,7 +15,7 @@ from minigrad.autograd import enable_grad
 from minigrad.autograd import grad as grad_of
 from minigrad.errors import ArgumentError, DTypeError, ShapeError, describe
 from minigrad.ops import copy, reshape, stack
-from minigrad.standin import Standin
+from minigrad.standin import as_array
 from minigrad.tape import ancestors
 from minigrad.tensor import Tensor
 
@@ -186,7 +186,7 @@ def _run(
             if isinstance(x, Tensor) and x.requires_grad:
                 x = copy(x)  # a node of its own, so that an outer derivative sees through it
             else:
-                data = x.data if isinstance(x, Tensor) else x if isinstance(x, Standin) else np.asarray(x)
+                data: Any = x.data if isinstance(x, Tensor) else as_array(x)
                 if data.dtype.kind != "f":
                     raise DTypeError(
                         f"{function}: argument {i}",

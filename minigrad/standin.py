@@ -7,7 +7,7 @@ a program does must not depend on them. Only this much has to be known below the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,10 @@ class Standin:
     """Stands for an array; the recorder's own class does the work."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:  # whatever an array has
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def assumed(self, always: bool) -> bool:
         """This one truth value, which every replay checks before it goes on. always: also where it is false."""
@@ -47,7 +51,7 @@ def holds(x: Any) -> bool:
 
 
 def likely(x: Any) -> bool:
-    """The same for a condition that only allows a shorter way: a program that finds it false takes the longer one always.
+    """The same for a condition of a shorter way: a program that finds it false takes the longer, and checks nothing.
 
     >>> import numpy as np
     >>> likely(np.isfinite(1.0))

@@ -14,6 +14,7 @@ import minigrad as mg
 from minigrad import Tensor, func, nn, optim
 from minigrad.compiling import compile
 from minigrad.errors import LabelError
+from minigrad.recompute import checkpoint
 
 rng = np.random.default_rng(0)
 
@@ -62,7 +63,8 @@ def same(make: Callable[[], World], calls: list[Any], between: Any = None, *, ca
     eager, other = results
     for i, (want, got) in enumerate(zip(eager, other, strict=True)):
         assert got[0] == want[0], f"result of call {i}"
-        for part, x, y in zip(("values", "gradients", "buffers", "optimiser", "generator"), got[1], want[1], strict=True):
+        parts = ("values", "gradients", "buffers", "optimiser", "generator")
+        for part, x, y in zip(parts, got[1], want[1], strict=True):
             assert x == y, f"{part} after call {i}"
     if captures is not None:
         assert step.stats.captures == captures
@@ -75,7 +77,8 @@ def draw(*shape: int, dtype: str = "float32", seed: int = 0) -> np.ndarray:
 
 
 def batches(n: int, *shape: int, classes: int = 4, dtype: str = "float32") -> list[Any]:
-    return [(Tensor(draw(*shape, dtype=dtype, seed=i)), np.random.default_rng(i).integers(0, classes, shape[0])) for i in range(n)]
+    labels = [np.random.default_rng(i).integers(0, classes, shape[0]) for i in range(n)]
+    return [(Tensor(draw(*shape, dtype=dtype, seed=i)), t) for i, t in enumerate(labels)]
 
 
 # Optimisers
@@ -115,7 +118,8 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "AdamW": lambda net: optim.AdamW(net.parameters(), 0.01),
     "Lion": lambda net: optim.Lion(net.parameters(), 0.01, weight_decay=0.1),
     "groups": lambda net: optim.Adam(
-        [{"params": list(net[0].parameters())}, {"params": list(net[2].parameters()), "lr": 0.1, "weight_decay": 0.1}], 0.01
+        [{"params": list(net[0].parameters())}, {"params": list(net[2].parameters()), "lr": 0.1, "weight_decay": 0.1}],
+        0.01,
     ),
 }
 
@@ -188,7 +192,8 @@ def test_clipped_gradients(clip: Any) -> None:
 
 def of_update(update: Callable[[Any, Any], Any], dtype: str = "float32") -> Callable[[], World]:
     def make() -> World:
-        w, b = Tensor(draw(5, 4, dtype=dtype, seed=8), requires_grad=True), Tensor(draw(4, dtype=dtype, seed=9), requires_grad=True)
+        w = Tensor(draw(5, 4, dtype=dtype, seed=8), requires_grad=True)
+        b = Tensor(draw(4, dtype=dtype, seed=9), requires_grad=True)
 
         def step(x: Any, t: Any) -> Any:
             loss = mg.softmax_cross_entropy(mg.tanh(x @ w + b), t)
@@ -466,7 +471,9 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "hvp": lambda x: func.hvp(quadratic, x, np.arange(4.0)),
     "jvp": lambda x: func.jvp(lambda x: mg.exp(x) * x, [x], [np.ones(4)]),
     "vjp": lambda x: func.vjp(mg.sin, x)[1](np.arange(4.0)),
-    "third order": lambda x: func.grad(lambda x: mg.sum(func.grad(lambda x: mg.sum(func.grad(quadratic)(x) ** 2))(x)))(x),
+    "third order": lambda x: func.grad(lambda x: mg.sum(func.grad(lambda y: mg.sum(func.grad(quadratic)(y) ** 2))(x)))(
+        x
+    ),
     "numpy": lambda x: func.grad(lambda x: np.sum(np.exp(np.sin(x))[1:] * x[:-1]))(x),
 }
 
@@ -550,6 +557,12 @@ def test_results_are_the_callers_own() -> None:
     for array in first:
         assert not any(np.shares_memory(np.asarray(array), np.asarray(y)) for y in compiled(np.zeros((2, 2))))
     assert bits(first) == kept
+    w = Tensor(np.ones(3), requires_grad=True)
+    compiled = compile(lambda x: (w.data, x))
+    for _ in range(2):
+        x = np.ones(3)
+        for found, own in zip(compiled(x), (w.data, x), strict=True):
+            assert not np.shares_memory(found, own)
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int8", "uint16", "bool", "float16", "float32", "float64"])
@@ -558,15 +571,22 @@ def test_dtypes_and_shapes_of_arguments(dtype: str, shape: tuple[int, ...]) -> N
     def step(x: Any, y: Any) -> Any:
         return mg.exp(x) * 2, x + y, y[..., None], mg.sum(x), x > y
 
-    calls = [tuple(np.asarray(np.random.default_rng(i + j).normal(size=shape) * 3).astype(dtype) for j in range(2)) for i in range(3)]
+    def drawn(seed: int) -> Any:
+        return np.asarray(np.random.default_rng(seed).normal(size=shape) * 3).astype(dtype)
+
+    calls = [(drawn(i), drawn(i + 1)) for i in range(3)]
     same(lambda: World(step), calls, captures=1)
     same(lambda: World(step), [tuple(map(Tensor, xs)) for xs in calls], captures=1)
 
 
 def test_layouts_of_arguments() -> None:
     x = draw(4, 6)
+
+    def step(x: Any) -> Any:
+        return mg.sum(x * 2, axis=0), x @ mg.from_numpy(np.ones(x.shape[1], F))
+
     for view in (x.T, x[::2], x[:, ::-1], np.broadcast_to(x[0], (3, 6)), np.asfortranarray(x)):
-        same(lambda: World(lambda x: (mg.sum(x * 2, axis=0), x @ mg.from_numpy(np.ones(x.shape[1], F)))), [(view,)] * 3, captures=1)
+        same(lambda: World(step), [(view,)] * 3, captures=1)
 
 
 def test_leaves_among_the_arguments() -> None:
@@ -581,6 +601,36 @@ def test_leaves_among_the_arguments() -> None:
         x = draw(2, dtype="float64", seed=i)
         assert bits(step(x, a)) == bits(compiled(x, b))
         assert bits(a.grad) == bits(b.grad)
+
+
+def test_a_new_leaf_at_each_call() -> None:
+    def step(x: Any) -> Any:
+        loss = mg.sum(mg.tanh(x * x))
+        loss.backward()
+        return loss.detach()
+
+    compiled = compile(step)
+    for i in range(4):
+        a, b = (Tensor(draw(2, dtype="float64", seed=i), requires_grad=True) for _ in range(2))
+        assert bits(step(a)) == bits(compiled(b))
+        assert bits(a.grad) == bits(b.grad)
+
+
+def test_checkpoints() -> None:
+    def make() -> World:
+        net = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.4), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 4))
+        opt = optim.SGD(net.parameters(), 0.1, 0.9)
+
+        def step(x: Any, t: Any) -> Any:
+            opt.zero_grad()
+            loss = mg.softmax_cross_entropy(checkpoint(net, x * 2), t)
+            loss.backward()
+            opt.step()
+            return loss
+
+        return World(step, net=net, optimizer=opt)
+
+    same(make, batches(4, 7, 4, dtype="float64"))
 
 
 @pytest.mark.parametrize("graph", [True, False])
@@ -643,7 +693,8 @@ def test_indices_and_masks_among_the_arguments() -> None:
         return World(step, [w])
 
     draws = [np.random.default_rng(i) for i in range(4)]
-    same(make, [(r.integers(0, 5, 3), r.random((3, 3)) > 0.5, Tensor(r.normal(size=(3, 3)))) for r in draws], captures=2)
+    calls = [(r.integers(0, 5, 3), r.random((3, 3)) > 0.5, Tensor(r.normal(size=(3, 3)))) for r in draws]
+    same(make, calls, captures=2)  # .grad is None at the first
 
 
 def test_tensors_that_are_filled_step_by_step() -> None:
@@ -663,8 +714,8 @@ def test_tensors_that_are_filled_step_by_step() -> None:
 def test_nets_of_the_book() -> None:
     def make() -> World:
         net = nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1, dtype=F), nn.BatchNorm2d(4, dtype=F), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-            nn.Linear(64, 16, dtype=F), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 4, dtype=F),
+            nn.Conv2d(1, 4, 3, padding=1, dtype=F), nn.BatchNorm2d(4, dtype=F), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(64, 16, dtype=F), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 4, dtype=F),
         )  # fmt: skip
         opt = optim.AdamW(net.parameters(), 0.01)
 
@@ -678,4 +729,4 @@ def test_nets_of_the_book() -> None:
 
         return World(step, net=net, optimizer=opt)
 
-    same(make, [(Tensor(draw(6, 1, 8, 8, seed=i)), np.random.default_rng(i).integers(0, 4, 6)) for i in range(6)])
+    same(make, batches(6, 6, 1, 8, 8))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn, optim
+from minigrad.compiling import compiled as compiled_module
 from minigrad.compiling.emit import Linked
 from minigrad.compiling.memory import in_place, lifetimes, takes_out
 from minigrad.compiling.passes import _is_ours
@@ -440,3 +441,43 @@ def test_labels_that_do_not_count_come_after_all() -> None:
         counted.append(compiled.stats[:3])
     assert counted[3] == (1, 2, 1)  # one call was run as it is written
     assert counted[-1] == (2, 4, 4)  # after some more, there is a program for both
+
+
+def test_a_large_relu_is_eagers_also_for_zeros_and_nan() -> None:
+    x = np.resize([0.0, -0.0, np.nan, -1.0, 2.0, np.inf, -np.inf], 40000).astype(np.float32)
+
+    def f(x: Any) -> Any:
+        t = mg.Tensor(x, requires_grad=True)
+        mg.sum(mg.relu(t * 2) * 3).backward()
+        return mg.relu(mg.Tensor(x)).numpy(), t.grad
+
+    same_as_eager(f, x)
+
+
+def test_what_goes_the_rare_way_is_recorded_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Counted(compiled_module.Recorder):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            made.append(name)
+
+    monkeypatch.setattr(compiled_module, "Recorder", Counted)
+    w = mg.Tensor([0.0, 1.0], requires_grad=True)
+
+    def step(x: Any) -> None:
+        w.grad = None
+        with np.errstate(all="ignore"):
+            mg.sum(mg.where([True, False], mg.sqrt(w * x), 0.0)).backward()  # infinite at 0
+
+    compiled = mg.compile(step)
+    for _ in range(40):
+        compiled(np.ones(2))
+        assert w.grad is not None and np.isinf(w.grad[0])
+    assert compiled.stats == (0, 0, 40, 0)
+    assert len(made) == 5
+    for _ in range(40):
+        compiled(np.array([1.0, 1.0]) if w.data[0] else np.ones(2))
+        w.data = [4.0, 1.0]
+    assert compiled.stats.captures == 1
+    assert compiled.stats.replays

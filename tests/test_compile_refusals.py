@@ -300,8 +300,35 @@ def test_attributes_that_change_between_calls() -> None:
     assert compiled(np.ones(1)).item() == 6
     options.scale = 0.5
     assert compiled(np.ones(1)).item() == 3
+    options.scale = -0.0
+    assert np.signbit(compiled(np.ones(1)).item())
     net.scale, net.parts, options.scale = 2.0, [1.0], 1.0
     assert compiled(np.ones(1)).item() == 2
+
+
+@pytest.mark.parametrize("n", [1, 300])
+def test_lists_and_dicts_that_change_between_calls(n: int) -> None:
+    values, named = [1.0] * n, {str(i): {"scale": [1.0]} for i in range(n)}
+    compiled = compile(lambda x: x * values[0] * named["0"]["scale"][0])
+    assert compiled(np.ones(1)).item() == 1
+    values[0] = 2.0
+    assert compiled(np.ones(1)).item() == 2
+    named["0"] = {"scale": [2.0]}
+    assert compiled(np.ones(1)).item() == 4
+    values.append(1.0)
+    named["more"] = named["0"]
+    assert compiled(np.ones(1)).item() == 4
+
+
+def test_buffers_that_are_read_without_their_module() -> None:
+    norm = nn.BatchNorm1d(3)
+    compiled = compile(lambda x: x + norm.running_mean)
+    assert compiled(np.ones(3))[0] == 1
+    norm.running_mean[:] = 4
+    assert compiled(np.ones(3))[0] == 5
+    norm.running_mean = np.full(3, 6.0)
+    assert compiled(np.ones(3))[0] == 7
+    assert compile(lambda x: norm.state_dict())(X)["running_mean"][0] == 6
 
 
 def test_a_parameter_in_place_of_another() -> None:
@@ -612,6 +639,19 @@ def test_overflow_is_told_as_in_eager_code() -> None:
         compiled(np.full(3, 1e4))
 
 
+@pytest.mark.parametrize("first", ["warn", "raise"])
+def test_what_ops_keep_quiet_stays_quiet(first: str) -> None:
+    compiled = compile(lambda x: mg.sigmoid(x) + mg.softmax(x))
+    x = np.array([-800.0, 0.0, 800.0])
+    with np.errstate(all=first):  # type: ignore[call-overload]  # one of the words that it knows
+        expected = compiled(x)
+    for word in ("ignore", "raise", "warn"):
+        with np.errstate(all=word), warnings.catch_warnings():  # type: ignore[call-overload]  # as above
+            warnings.simplefilter("error")
+            for _ in range(2):
+                np.testing.assert_array_equal(compiled(x).data, expected.data)
+
+
 # One memory under two names
 
 
@@ -628,7 +668,9 @@ def halving() -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("own_first", [True, False])
-@pytest.mark.parametrize("view", [lambda w: w.data, lambda w: w.detach(), lambda w: w.data[::-1], lambda w: w[:2].detach()])
+@pytest.mark.parametrize(
+    "view", [lambda w: w.data, lambda w: w.detach(), lambda w: w.data[::-1], lambda w: w[:2].detach()]
+)
 def test_an_argument_in_the_memory_of_a_parameter(view: Any, own_first: bool) -> None:
     (w, step), (other, written) = halving(), halving()
     compiled = compile(written)

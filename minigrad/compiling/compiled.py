@@ -32,6 +32,7 @@ R = TypeVar("R")
 
 _MANY = 8  # recordings, after which a warning says which argument varies, and new signatures run as they are written
 _FEW = 3  # calls that could not be replayed, before another recording is tried
+_LONGEST = 1000  # calls between two recordings of what could not be recorded, since it went a rare way
 
 
 class Stats(NamedTuple):
@@ -112,6 +113,7 @@ class Compiled(Generic[P, R]):
         self._outside = Outside(function)
         self._lock = threading.RLock()  # the memory of a program serves one call at a time
         self._captures = self._replays = self._eager = 0
+        self._pauses: dict[Any, tuple[int, int]] = {}  # by key: calls until it is recorded again, and after those
         self._warned = False
         update_wrapper(self, function)
 
@@ -170,6 +172,10 @@ class Compiled(Generic[P, R]):
             if self._captures >= _MANY and self._captures > self._replays:
                 self._warn(key)
                 return self._as_written(args, kwargs)
+            left, n = self._pauses.get(key, (0, 0))
+            if left:
+                self._pauses[key] = left - 1, n
+                return self._as_written(args, kwargs)
             return self._capture(key, args, kwargs)
 
     def _as_written(self, args: Any, kwargs: Any) -> Any:
@@ -183,7 +189,10 @@ class Compiled(Generic[P, R]):
         try:
             result, program = recorder.recorded(self.function, args, kwargs, key[2])
         except Unsettled:
+            n = self._pauses.get(key, (0, 0))[1]
+            self._pauses[key] = 2 * n, min(2 * n + 1, _LONGEST)
             return self._as_written(args, kwargs)
+        self._pauses.pop(key, None)
         removed = simplify(program)
         self._captures += 1
         names = [path for name, x in self._named(args, kwargs) for path in _paths(name, x, key[2])]

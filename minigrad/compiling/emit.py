@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiling.groups import Group, groups_of
-from minigrad.compiling.memory import Arena, chooses, is_copy, lifetimes, takes_out
+from minigrad.compiling.memory import Arena, chooses, clips, is_copy, lifetimes, takes_out
 from minigrad.compiling.optimisers import Stale
 from minigrad.compiling.passes import escaping
 from minigrad.compiling.program import (
@@ -199,7 +199,7 @@ class Linked:
                     kwargs.pop("keepdims", None)
             elif is_copy(i):
                 return f"{self._name(target)}[...] = {args[0]}"
-            elif chooses(i):
+            elif chooses(i) or clips(i):
                 kwargs["out"] = target
         args += [f"{k}={self._name(x)}" for k, x in kwargs.items()]
         return f"{self._function(function)}({', '.join(args)})"
@@ -385,7 +385,8 @@ class Linked:
     def _handed(self, x: Any) -> str:
         """What is given away for a value: an array that nobody else has."""
         if isinstance(x, Value):
-            return self._name(x) if x in self.given else f"{self._name(x)}.copy('K')"
+            copy = "copy()" if _is_c(x) else "copy('K')"
+            return self._name(x) if x in self.given else f"{self._name(x)}.{copy}"
         return "None" if x is None else f"{self._constant(x, 'k')}.copy('K')"
 
     def _result(self, x: Any) -> str:

@@ -38,16 +38,16 @@ def explained(name: str, linked: Linked, arguments: Sequence[str]) -> str:
     words += _table(
         [(names[v], _kind(v), _bytes(v), "argument") for v in program.inputs] + _cells(linked, names, places)
     )
-    used = {v.root for i in program.instructions for v in i.reads}
+    used: set[Any] = {v.root for i in program.instructions for v in i.reads} | _numbers(linked)
     constants = [v for v in program.constants if v in used and v.array is not None]
     if constants:
         words += ["", "constants, as they were when it was recorded"]
         words += _table([(repr(v), _kind(v), _bytes(v), _shown(v.array)) for v in constants])
-    if program.numbers or program.sources:
-        words += [
-            "",
-            f"numbers: {len(program.sources)} read from optimisers, {len(program.numbers)} computed in Python",
-        ]
+    if program.sources:
+        words += ["", "numbers, read anew or computed in Python"]
+        words += [f"  {n!r} = {_source(n)}" for n in program.sources if n in used]
+        words += [f"  {_call(i, names)}" for i in program.numbers if i.outs in used]
+        words += [f"  taken to be so: {n!r} is {value}" for n, value in program.conditions]
     words += ["", "computes", *_calls(linked, names)]
     given = [f"{names.get(v, repr(v))}" for v in (_value(x) for x in leaves(program.result)) if v is not None]
     left = [f"{places[cell]} = {_after(cell.after, names)}" for cell in program.cells if cell.changed]
@@ -61,6 +61,22 @@ def explained(name: str, linked: Linked, arguments: Sequence[str]) -> str:
         words += [f"merged: {merged} calls into {len(linked.groups)} loops over blocks"]
     words += [f"memory: an arena of {_size(linked.arena.in_bytes)} for {len(linked.arena.places)} arrays"]
     return "\n".join(line.rstrip() for line in words)
+
+
+def _numbers(linked: Linked) -> set[Number]:
+    """The numbers that the calls want, and those that these are computed from."""
+    program = linked.program
+    found = {x for i in program.instructions for x in leaves((i.args, i.kwargs)) if isinstance(x, Number)}
+    found.update(n for n, _ in program.conditions)
+    for i in reversed(program.numbers):
+        if i.outs in found:
+            found.update(x for x in i.args if isinstance(x, Number))
+    return found
+
+
+def _source(n: Number) -> str:
+    """Where a number comes from: an option of a group of parameters, or the count of steps."""
+    return n.text.replace("{}.state[{}]['step']", "steps so far").replace("{}", "group")
 
 
 def _calls(linked: Linked, names: Mapping[Any, str]) -> list[str]:
@@ -102,6 +118,8 @@ def _call(i: Instruction, names: Mapping[Any, str]) -> str:
         return f"goes on if {args[0]}, else runs as it is written"
     if i.writes and name in ("setitem", "copyto") and len(args) > 1:
         return _SIGNS["setitem"].format(*args) if name == "setitem" else f"{args[0]}[...] = {args[1]}"
+    if isinstance(i.outs, Number) and name in _SIGNS:
+        return f"{i.outs!r} = {_SIGNS[name].format(*args)}"
     call = f"{name}({', '.join([*args, *(f'{k}={word(x)}' for k, x in kwargs.items())])})"
     call = _SIGNS["getitem"].format(*args) if name == "getitem" else call
     targets = out if out is not None else i.writes if i.writes and not list(i.results) else None

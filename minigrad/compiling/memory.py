@@ -10,7 +10,7 @@ import numpy as np
 from minigrad.compiling.passes import escaping
 from minigrad.compiling.program import Instruction, Program, Value
 
-__all__ = ["Arena", "chooses", "is_copy", "lifetimes", "takes_out"]
+__all__ = ["Arena", "chooses", "clips", "is_copy", "lifetimes", "takes_out"]
 
 _LINE = 64  # bytes: what the processor fetches at once
 _PAIRWISE = 2000  # with more arrays than this, looking at each pair would take seconds
@@ -23,7 +23,16 @@ def takes_out(instruction: Instruction) -> bool:
     """Whether an instruction can put its result into an array that is there already."""
     if instruction.opaque or instruction.view or not isinstance(instruction.outs, Value):
         return False
-    return bool(instruction.function in _ALLOCATES or instruction.ufunc or is_copy(instruction) or chooses(instruction))
+    return (
+        instruction.function in _ALLOCATES
+        or instruction.ufunc
+        or any(kind(instruction) for kind in (is_copy, chooses, clips))
+    )
+
+
+def clips(instruction: Instruction) -> bool:
+    """Whether it is np.clip, which hands its arguments on to a ufunc."""
+    return instruction.function is np.clip and len(instruction.args) == 3 and not instruction.kwargs
 
 
 def is_copy(instruction: Instruction) -> bool:
@@ -38,7 +47,8 @@ def chooses(instruction: Instruction) -> bool:
 
 def in_place(instruction: Instruction) -> bool:
     """Whether it may write its result over one of its arguments: it works entry by entry."""
-    return instruction.ufunc and isinstance(instruction.function, np.ufunc) and instruction.function.signature is None
+    f = instruction.function
+    return clips(instruction) or (instruction.ufunc and isinstance(f, np.ufunc) and f.signature is None)
 
 
 def lifetimes(program: Program) -> dict[Value, tuple[int, int]]:

@@ -43,6 +43,7 @@ class _Steps:
         self.now: dict[int, dict[str, Any]] = {}  # the options of each group, as of this replay
         self.fixed: dict[int, dict[str, Any]] = {}  # those that are no numbers
         self.read: dict[int, dict[str, Any]] = {}  # their stand-ins
+        self.slots: dict[int, tuple[str, ...]] = {}  # which arrays are kept under these options
         self.counted: dict[int, list[Tensor]] = {}  # by how many steps a parameter had made
         self.counts: dict[int, Any] = {}
         self.made: dict[Tensor, int] = {}  # in this program
@@ -65,7 +66,7 @@ class _Steps:
     def options(self, i: int, option: dict[str, Any]) -> dict[str, Any]:
         """The options of group i, with stand-ins for numbers."""
         if i not in self.read:
-            self.floors[i] = self.optimizer._floor(option)
+            self.floors[i], self.slots[i] = self.optimizer._floor(option), self.optimizer._slots(option)
             self.now[i], self.fixed[i] = option, {k: v for k, v in option.items() if not _is_number(v)}
             self.read[i] = {name: self._option(i, name, value) for name, value in option.items()}
         return self.read[i]
@@ -130,7 +131,8 @@ class _Steps:
         for i, fixed in self.fixed.items():
             option, floor = optimizer._current(i)
             if option is not self.now[i]:
-                if floor != self.floors[i] or any(option[name] != value for name, value in fixed.items()):
+                other = floor != self.floors[i] or optimizer._slots(option) != self.slots[i]
+                if other or any(option[name] != value for name, value in fixed.items()):
                     raise Stale
                 self.now[i] = option
         state = optimizer.state

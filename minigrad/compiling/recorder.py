@@ -56,7 +56,7 @@ class Recorder(Places):
                 self._check_arguments()
                 del held
             result = rebuilt(result, self._given)
-        except BaseException as error:  # the function's own error too: it leaves all as it was, as a failed call does elsewhere
+        except BaseException as error:  # the function's own too: a failed call leaves all as it was, as elsewhere
             self.undone()
             self.forget()
             if self.refusal is not None and error is not self.refusal and isinstance(error, Exception):

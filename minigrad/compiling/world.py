@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import dis
 import functools
+import operator
 import random
 import sys
 import types
@@ -26,7 +27,8 @@ from minigrad.tensor import Tensor
 __all__ = ["World", "checksum"]
 
 _SCALARS = (int, float, complex, str, bytes, bool, type(None))
-_MANY = 256  # entries of a list or dict that are looked at
+_MANY = 256  # entries of a list or dict whose own parts are looked at
+_LONG = 1 << 14  # entries of a list or dict that is taken to stay as it is
 _MOST = 4096  # objects
 _MISSING = object()
 _KNOWN = {"minigrad", "numpy", *sys.stdlib_module_names} - {"__main__"}
@@ -55,6 +57,7 @@ class World:
         for x in arguments:
             if not isinstance(x, np.ndarray):
                 self._look("an argument", x)
+        self._trouble = np.geterr()
         self._random = random.getstate()
         self._legacy = np.random.get_state()  # noqa: NPY002  # the old ones are what a function may use
 
@@ -84,13 +87,14 @@ class World:
         elif isinstance(x, functools.partial):
             yield from ((words, part) for part in (x.func, x.args, x.keywords))
         elif isinstance(x, (list, tuple)):
+            if isinstance(x, list) and len(x) < _LONG:
+                self.places.append(("list", x, None, list(x)))
             if len(x) <= _MANY:
-                if isinstance(x, list):
-                    self.places.append(("list", x, None, list(x)))
                 yield from ((f"{words}[{i}]", part) for i, part in enumerate(x))
         elif isinstance(x, dict):
-            if len(x) <= _MANY:
+            if len(x) < _LONG:
                 self.places.append(("dict", x, None, dict(x)))
+            if len(x) <= _MANY:
                 yield from ((f"{words}[{key!r}]", part) for key, part in x.items())
         elif isinstance(x, Optimizer):
             if "param_groups" in self._names:  # else each replay reads its options anew
@@ -150,7 +154,7 @@ class World:
     # Whether it is still so
 
     def changes(self, known: Any, lent: Any) -> Iterator[str]:
-        """What has changed since, in words. known, lent: ids of arrays and generators that the program takes care of."""
+        """What has changed since, in words. known, lent: ids of arrays and generators that a program takes care of."""
         for kind, container, key, before in self.places:
             now = _content(kind, container, key)
             if not _same(kind, now, before):
@@ -215,8 +219,10 @@ class World:
 
     def guard(self) -> Callable[[], None]:
         """A function that raises Stale where attributes or lists hold something else than now; names: see outside."""
-        bound: dict[str, Any] = {"Stale": Stale, "missing": _MISSING}
-        lines = ["def begin():"]
+        bound: dict[str, Any] = {"Stale": Stale, "missing": _MISSING, "same": operator.is_}
+        bound.update(geterr=np.geterr, trouble=self._trouble)
+        # What an op quietens is noted only where it was not quiet before.
+        lines = ["def begin():", "    if geterr() != trouble: raise Stale"]
 
         def name(x: Any) -> str:
             bound[f"k{len(bound)}"] = x
@@ -225,7 +231,8 @@ class World:
         def expect(read: str, x: Any) -> None:
             k = name(x)
             lenient = isinstance(x, _SCALARS) and x is not None
-            other = f" and (type(x) is not {name(type(x))} or x != {k})" if lenient else ""
+            zero = f" or str(x) != {str(x)!r}" if isinstance(x, float) else ""  # 0.0 is not -0.0
+            other = f" and (type(x) is not {name(type(x))} or x != {k}{zero})" if lenient else ""
             lines.append(f"    x = {read}")
             lines.append(f"    if x is not {k}{other}: raise Stale")
 
@@ -238,10 +245,18 @@ class World:
             elif kind == "list":
                 held = name(container)
                 lines.append(f"    if len({held}) != {len(before)}: raise Stale")
+                if len(before) > _MANY:
+                    lines.append(f"    if not all(map(same, {held}, {name(before)})): raise Stale")
+                    continue
                 for i, x in enumerate(before):
                     expect(f"{held}[{i}]", x)
             elif kind in ("dict", "attributes"):
-                held = name(container if kind == "dict" else vars(container))
+                there = container if kind == "dict" else vars(container)
+                held = name(there)
+                lines.append(f"    if len({held}) != {len(there)}: raise Stale")
+                if len(before) > _MANY:
+                    lines.append(f"    if not all(map(same, {held}.values(), {name([*before.values()])})): raise Stale")
+                    continue
                 for k, x in before.items():
                     expect(f"{held}.get({repr(k) if isinstance(k, str) else name(k)}, missing)", x)
         for t, node in self.tensors:

@@ -33,8 +33,7 @@ from minigrad import (
 from minigrad.contract import check_labels, is_real, numbers
 from minigrad.errors import describe
 from minigrad.nn.module import Module
-from minigrad.standin import holds, whole
-from minigrad.standin import Standin, likely
+from minigrad.standin import Standin, holds, likely, whole
 from minigrad.tensor import TensorLike, plain
 
 __all__ = [
@@ -188,7 +187,8 @@ class CrossEntropyLoss(Loss):
         labels = plain(t)
         ignored = np.shape(labels) != x.shape
         if ignored and isinstance(labels, (np.ndarray, Standin)) and labels.dtype.kind in "iu":
-            ignored = not likely((labels != self.ignore_index).all())  # if none is, 32 rows take 0.6 of the time
+            others: Any = labels != self.ignore_index
+            ignored = not likely(others.all())  # if none is, 32 rows take 0.6 of the time
         return softmax_cross_entropy(
             x,
             t,
@@ -242,7 +242,9 @@ class NLLLoss(Loss):
         rows = moveaxis(x, 1, -1) if x.ndim > 2 else x
         counts = t != self.ignore_index
         index = np.where(counts, t, 0)
-        weights = counts.astype(x.dtype) if self.weight is None else counts * whole(np.take, self.weight.astype(x.dtype), index)
+        weights = counts.astype(x.dtype)
+        if self.weight is not None:
+            weights = counts * whole(np.take, self.weight.astype(x.dtype), index)
         loss = -take_along_axis(rows, index[..., None], -1).reshape(t.shape) * weights
         if self.reduction != "mean":
             return self.reduced(loss)
@@ -250,7 +252,8 @@ class NLLLoss(Loss):
         if not holds(total != 0):
             warnings.warn("NLLLoss: no sample counts, so the mean is 0", stacklevel=3)
             return sum(loss)
-        return sum(loss) / total
+        mean_of_those: Tensor = sum(loss) / total
+        return mean_of_those
 
 
 class BCEWithLogitsLoss(Loss):

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from minigrad import ArgumentError, DTypeError, LabelError, MinigradError, Tensor, no_grad
 from minigrad.contract import numbers
 from minigrad.errors import describe
+from minigrad.standin import as_array
 from minigrad.tape import Leaf
 from minigrad.tensor import plain
 from minigrad.watch import watched, within
@@ -262,7 +263,7 @@ class Module:
         for path, module in self.named_modules(prefix, remove_duplicate=remove_duplicate):
             for name in module._buffers:
                 if getattr(module, name) is not None:
-                    yield ".".join(filter(None, [path, name])), np.asarray(getattr(module, name))
+                    yield ".".join(filter(None, [path, name])), as_array(getattr(module, name))
 
     def buffers(self) -> Iterator[Array]:
         """All buffers.
@@ -299,7 +300,7 @@ class Module:
         >>> module.state_dict()
         {'w': array([1., 2.])}
         """
-        return {path: np.array(plain(getattr(module, name))) for path, (module, name) in self._state().items()}
+        return {path: np.copy(plain(getattr(module, name))) for path, (module, name) in self._state().items()}
 
     def _state(self) -> dict[str, tuple[Module, str]]:
         """Where every parameter and buffer is, module and name, by all of its paths."""

@@ -132,8 +132,8 @@ def put(mask: Any, values: Any, out: Any) -> None:
 
 def positive(x: Any) -> Any:
     """max(x, 0) of an array or a number."""
-    if type(x) is np.ndarray and x.size > _FEW and x.dtype.kind == "f":
-        return entrywise(_fill_positive, x)
+    if getattr(x, "size", 0) > _FEW and x.dtype.kind == "f":
+        return entrywise(_fill_positive, x) if type(x) is np.ndarray else np.clip(x, 0, np.inf)
     return np.maximum(x, ZERO.get(getattr(x, "dtype", None), 0))
 
 
