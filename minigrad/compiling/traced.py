@@ -254,10 +254,12 @@ class Traced(Standin, NDArrayOperatorsMixin):
 def _bound(func: Callable[..., Any], args: Any, kwargs: Any) -> Iterator[tuple[str, Any]]:
     """The arguments of a NumPy function by name."""
     try:
-        names = list(inspect.signature(func).parameters)
+        names = [p.name for p in inspect.signature(func).parameters.values() if p.kind is not p.VAR_POSITIONAL]
+        several = len(names) < len(inspect.signature(func).parameters)  # as operands of einsum
     except (TypeError, ValueError):
-        names = []
-    yield from zip(names, args, strict=False)
+        names, several = [], False
+    if not several:
+        yield from zip(names, args, strict=False)
     yield from kwargs.items()
 
 

@@ -51,12 +51,13 @@ class World:
         self.tensors: list[tuple[Any, Any]] = []  # those that the function has met, and their nodes
         self._words: dict[int, str] = {}
         self._seen: dict[int, Any] = {}
+        self._classes: list[type] = []
+        self._parts: dict[int, list[tuple[str, Any]]] = {}  # what is in an object, with its words
         self._names: set[str] = set()
         self._named: set[int] = {id(function)}
-        self._look("the function", function)
-        for x in arguments:
-            if not isinstance(x, np.ndarray):
-                self._look("an argument", x)
+        self._roots = [function, *(x for x in arguments if not isinstance(x, np.ndarray))]
+        for x in self._roots:
+            self._look("the function" if x is function else "an argument", x)
         self._trouble = np.geterr()
         self._random = random.getstate()
         self._legacy = np.random.get_state()  # noqa: NPY002  # the old ones are what a function may use
@@ -64,13 +65,29 @@ class World:
     # What there is
 
     def _look(self, words: str, x: Any) -> None:
-        queue = [(words, x)]
+        queue, done = [(words, x)], 0
         for words, x in queue:  # grows while it is read
-            if isinstance(x, (_SCALARS, Tensor)) or id(x) in self._seen or len(self._seen) > _MOST:
-                continue
-            self._seen[id(x)] = x
-            self._words[id(x)] = words
-            queue.extend(self._within(words, x))
+            known = isinstance(x, (_SCALARS, Tensor)) or id(x) in self._seen or len(self._seen) > _MOST
+            if not known:
+                self._seen[id(x)] = x
+                self._words[id(x)] = words
+                self._parts[id(x)] = [*self._within(words, x)]
+                queue.extend(self._parts[id(x)])
+            done += 1
+            if done == len(queue):
+                queue.extend(self._methods())
+
+    def _methods(self) -> list[tuple[str, Any]]:
+        """Methods of the classes met so far, by names in the code met so far, that have not been looked at."""
+        found = []
+        for cls in self._classes:
+            for name, part in vars(cls).items():
+                method = getattr(part, "__func__", getattr(part, "fget", part))
+                called = name == "forward" or (name.startswith("__") and name not in ("__init__", "__new__"))
+                named = called or name in self._names
+                if named and isinstance(method, types.FunctionType) and id(method) not in self._seen:
+                    found.append(("a method", method))
+        return found
 
     def _within(self, words: str, x: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(x, np.ndarray):
@@ -106,8 +123,7 @@ class World:
                 for name in sorted(self._names & vars(x).keys()):
                     yield from self._name("name", vars(x), name, f"{words}.{name}")
                 if isinstance(x, type):
-                    parts = [getattr(part, "__func__", getattr(part, "fget", part)) for part in vars(x).values()]
-                    yield from (("a method", part) for part in parts if isinstance(part, types.FunctionType))
+                    self._classes.append(x)
         elif type(x).__module__ == "minigrad.compiling.compiled":
             yield words, x.function
         elif isinstance(x, Module) or (hasattr(x, "__dict__") and _is_users(type(x).__module__)):
@@ -217,6 +233,23 @@ class World:
         random.setstate(self._random)
         np.random.set_state(self._legacy)  # noqa: NPY002  # as above
 
+    def _read(self) -> set[int]:
+        """The ids of the objects that the function can come to by the names in it, and not only as parts of others."""
+        found = {key for key, x in self._seen.items() if isinstance(x, types.FunctionType)} | set(map(id, self._roots))
+        queue = list(found)
+        for x in queue:  # grows while it is read
+            for words, part in self._parts.get(x, ()):
+                named = not self._is_plain(self._seen[x]) or words.rpartition(".")[2] in self._names
+                if id(part) not in found and (named or isinstance(part, type)):
+                    found.add(id(part))
+                    queue.append(id(part))
+        return found
+
+    @staticmethod
+    def _is_plain(x: Any) -> bool:
+        """Whether x is an object of the user's own class: code that is not looked at may read any attribute of a module."""
+        return not isinstance(x, (Module, list, tuple, dict, type)) and _is_users(type(x).__module__)
+
     def guard(self) -> Callable[[], None]:
         """A function that raises Stale where attributes or lists hold something else than now; names: see outside."""
         bound: dict[str, Any] = {"Stale": Stale, "missing": _MISSING, "same": operator.is_}
@@ -236,7 +269,15 @@ class World:
             lines.append(f"    x = {read}")
             lines.append(f"    if x is not {k}{other}: raise Stale")
 
+        read = self._read()
         for kind, container, key, before in self.places:
+            if kind in ("list", "dict", "attributes") and id(container) not in read and id(container) in self._seen:
+                continue
+            if kind == "attributes" and self._is_plain(container):
+                held = name(vars(container))
+                for k in before.keys() & self._names:
+                    expect(f"{held}.get({k!r}, missing)", before[k])
+                continue
             if kind == "variable":
                 if before is not _MISSING:
                     expect(f"{name(container)}.cell_contents", before)

@@ -241,7 +241,7 @@ class Optimizer:
         return loss
 
     def _plans(self) -> list[tuple[int, Group, tuple[str, ...], Tensor, Array, list[Array]]]:
-        """For each parameter with a gradient its group's number and options, slots, gradient and what is kept, checked."""
+        """For each parameter with a gradient: its group and options, slots, gradient, what is kept; checked."""
         plans, known = [], []
         for i, group in enumerate(self.param_groups):
             option, floor = self._current(i)
