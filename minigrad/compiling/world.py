@@ -65,15 +65,14 @@ class World:
     # What there is
 
     def _look(self, words: str, x: Any) -> None:
-        queue, done = [(words, x)], 0
-        for words, x in queue:  # grows while it is read
+        queue = [(words, x)]
+        for done, (words, x) in enumerate(queue, start=1):  # grows while it is read
             known = isinstance(x, (_SCALARS, Tensor)) or id(x) in self._seen or len(self._seen) > _MOST
             if not known:
                 self._seen[id(x)] = x
                 self._words[id(x)] = words
                 self._parts[id(x)] = [*self._within(words, x)]
                 queue.extend(self._parts[id(x)])
-            done += 1
             if done == len(queue):
                 queue.extend(self._methods())
 
@@ -247,7 +246,7 @@ class World:
 
     @staticmethod
     def _is_plain(x: Any) -> bool:
-        """Whether x is an object of the user's own class: code that is not looked at may read any attribute of a module."""
+        """Whether x is an object of the user's; of a module, code that is not looked at may read any attribute."""
         return not isinstance(x, (Module, list, tuple, dict, type)) and _is_users(type(x).__module__)
 
     def guard(self) -> Callable[[], None]:
