@@ -125,7 +125,7 @@ class CompileError(MinigradError, RuntimeError):
     >>> import minigrad as mg
     >>> mg.compile(lambda x: x if x.sum() > 0 else -x)(mg.Tensor([1.0]))
     Traceback (most recent call last):
-    minigrad.errors.CompileError: compile(<lambda>): item at ...: a value that Python looks at, ...
+    minigrad.errors.CompileError: compile(<lambda>): bool at ...: a value that Python looks at, ...
     """
 
 

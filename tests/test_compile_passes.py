@@ -506,3 +506,50 @@ def test_an_object_may_keep_books_that_the_function_does_not_read() -> None:
 
 def test_einsum_of_arrays() -> None:
     same_as_eager(lambda x, y: (np.einsum("ij,jk->ik", x, y), np.einsum("ij->", x)), np.eye(3), np.ones((3, 2)))
+
+
+def test_results_put_into_an_array_of_the_functions_own() -> None:
+    def f(x: Any) -> Any:
+        a, b, c, d = np.empty_like(x), np.empty_like(x), np.empty_like(x[0]), np.empty_like(x)
+        clipped = np.clip(x, 0, 1, out=a)
+        np.add(clipped, 1, out=b)
+        total = x.sum(axis=0, out=c)
+        np.cumsum(x, axis=0, out=d)
+        return a, b, c, d, clipped + 1, total * 2, np.clip(x, -1, 0)
+
+    same_as_eager(f, np.linspace(-2, 2, 6).reshape(2, 3))
+
+
+def test_numbers_among_the_arguments_are_told_apart() -> None:
+    compiled = mg.compile(lambda x, s: x * s)
+    x = np.ones(2)
+    for s in (0.0, -0.0, 0, False, np.float64(0.0), np.float64(-0.0), np.float32(-0.0), np.nan, 0.0, np.nan):
+        assert compiled(x, s).tobytes() == (x * s).tobytes()
+        assert compiled(x, s).dtype == (x * s).dtype
+
+
+def test_programs_that_are_not_used_go_and_the_warning_comes_late_too() -> None:
+    compiled = mg.compile(lambda x: x * 2)
+    for _ in range(100):
+        compiled(np.ones(3))
+    for n in range(4, 12):
+        compiled(np.ones(n))
+    with pytest.warns(UserWarning, match=r"x \(float64 \(\d+,\), float64 \(\d+,\), ...\)"):
+        compiled(np.ones(12))
+    for n in range(13, 40):
+        compiled(np.ones(n))
+    assert compiled.stats[:3] == (9, 99, 28)
+    again = mg.compile(lambda x: x * 2)
+    for n in range(1, 200):
+        for _ in range(2):
+            again(np.ones(n))
+    assert again.stats[:3] == (199, 199, 0)
+    assert sum(map(len, again._programs.values())) == 64
+
+
+def test_under_errstate_raise_a_step_runs_as_it_is_written() -> None:
+    compiled = mg.compile(lambda x: np.log(x))
+    for _ in range(2):
+        with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+            compiled(np.zeros(1))
+    assert compiled.stats[:3] == (0, 0, 2)

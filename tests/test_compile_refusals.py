@@ -204,9 +204,9 @@ def step_that_fails(how: str) -> Any:
 
 
 def everything(net: Any, opt: Any) -> str:
-    np.set_printoptions(precision=20, floatmode="unique")
     grads = [p.grad for p in net.parameters()]
-    return str((net.state_dict(), grads, opt.state_dict(), mg.get_rng_state()))
+    with np.printoptions(precision=20, floatmode="unique"):
+        return str((net.state_dict(), grads, opt.state_dict(), mg.get_rng_state()))
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["at the first call", "later"])

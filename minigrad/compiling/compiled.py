@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import sys
 import threading
 import types
@@ -30,7 +29,8 @@ __all__ = ["Compiled", "Stats", "compile"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_MANY = 8  # recordings, after which a warning says which argument varies, and new signatures run as they are written
+_MANY = 8  # programs that have never been replayed: a warning says what varies, and others run as they are written
+_HELD = 64  # programs that are kept; the one that has not been used for longest goes
 _FEW = 3  # calls that could not be replayed, before another recording is tried
 _LONGEST = 1000  # calls between two recordings of what could not be recorded, since it went a rare way
 
@@ -113,6 +113,7 @@ class Compiled(Generic[P, R]):
         self._outside = Outside(function)
         self._lock = threading.RLock()  # the memory of a program serves one call at a time
         self._captures = self._replays = self._eager = 0
+        self._idle = 0  # programs that have never been replayed
         self._pauses: dict[Any, tuple[int, int]] = {}  # by key: calls until it is recorded again, and after those
         self._warned = False
         update_wrapper(self, function)
@@ -160,6 +161,7 @@ class Compiled(Generic[P, R]):
                 except NotAsRecorded:
                     program.failed += 1
                     if program.failed > _FEW and 4 * program.failed > program.runs:
+                        self._idle -= not program.runs
                         programs.remove(program)  # what it takes for granted is no rare exception
                     return self._as_written(args, kwargs)
                 except (ArithmeticError, MemoryError, Warning):
@@ -167,9 +169,11 @@ class Compiled(Generic[P, R]):
                 except Exception:  # a check, an index: recorded again it is an error in the function's own words
                     return self._capture(key, args, kwargs)
                 self._replays += 1
+                self._idle -= not program.runs
                 program.runs += 1
+                program.last = self._replays
                 return found
-            if self._captures >= _MANY and self._captures > self._replays:
+            if self._idle >= _MANY:
                 self._warn(key)
                 return self._as_written(args, kwargs)
             left, n = self._pauses.get(key, (0, 0))
@@ -183,6 +187,8 @@ class Compiled(Generic[P, R]):
         return self.function(*args, **kwargs)
 
     def _capture(self, key: Any, args: Any, kwargs: Any) -> Any:
+        if not {"ignore", "warn"}.issuperset(np.geterr().values()):
+            return self._as_written(args, kwargs)  # an error in the middle of a replay would leave half of a step
         recorder = Recorder(self._name)
         self._outside.look_again()
         outside = self._outside.hold()
@@ -193,11 +199,29 @@ class Compiled(Generic[P, R]):
             self._pauses[key] = 2 * n, min(2 * n + 1, _LONGEST)
             return self._as_written(args, kwargs)
         self._pauses.pop(key, None)
-        removed = simplify(program)
+        try:
+            removed = simplify(program)
+            names = [path for name, x in self._named(args, kwargs) for path in _paths(name, x, key[2])]
+            linked = Linked(program, removed, names, outside)
+        except BaseException:
+            recorder.undone()
+            raise
+        linked.last = self._replays
+        self._programs.setdefault(key, []).insert(0, linked)
         self._captures += 1
-        names = [path for name, x in self._named(args, kwargs) for path in _paths(name, x, key[2])]
-        self._programs.setdefault(key, []).insert(0, Linked(program, removed, names, outside))
+        self._idle += 1
+        self._forget_one()
         return result
+
+    def _forget_one(self) -> None:
+        """Let the program go that has not been used for longest, where there are too many."""
+        held = [(program.last, key, program) for key, programs in self._programs.items() for program in programs]
+        if len(held) > _HELD:
+            _, key, program = min(held, key=lambda entry: entry[0])
+            self._idle -= not program.runs
+            self._programs[key].remove(program)
+            if not self._programs[key]:
+                del self._programs[key]
 
     @property
     def stats(self) -> Stats:
@@ -315,8 +339,8 @@ def _key(x: Any, arrays: list[Any], recorded: bool) -> Any:
         raise _AsWritten
     if isinstance(x, dict):
         return kind, tuple([(name, _key(part, arrays, recorded)) for name, part in x.items()])
-    if kind is float:  # 0.0 and -0.0 are two numbers, and nan is one
-        return kind, x if x == x else "nan", math.copysign(1.0, x)
+    if isinstance(x, (float, complex, np.inexact)):  # 0.0 and -0.0 are two numbers, and nan is one
+        return kind, repr(x)
     return kind, x
 
 
@@ -358,7 +382,9 @@ def _shown(key: Any) -> str:
         return f"{key[2]} {key[1]}"
     if isinstance(key, tuple) and len(key) == 3 and isinstance(key[1], np.dtype):
         return f"{key[1]} {key[0]}"
-    return f"{key[1]!r:.40}" if isinstance(key, tuple) and len(key) == 2 else f"{key!r:.40}"
+    if isinstance(key, tuple) and len(key) == 2:
+        return f"{key[1]:.40}" if isinstance(key[1], str) and key[0] is not str else f"{key[1]!r:.40}"
+    return f"{key!r:.40}"
 
 
 def _callers_level() -> int:

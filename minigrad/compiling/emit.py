@@ -61,7 +61,7 @@ class Linked:
         moving: frozenset[Cell] = frozenset(),
     ) -> None:
         self.program, self.removed, self.names, self.outside, self.moving = program, removed, names, outside, moving
-        self.runs = self.failed = 0
+        self.runs = self.failed = self.last = 0
         self.life = lifetimes(program)
         handed = escaping(program)
         makers = {v: i for i in program.instructions for v in i.results}
@@ -183,10 +183,9 @@ class Linked:
         if i.function in _SIGNS and not i.kwargs:
             return _SIGNS[i.function].format(*args)
         kwargs = dict(i.kwargs)
-        out: Any = kwargs.pop("out", None)
-        target = out[0] if out is not None and len(out) == 1 else i.outs if takes_out(i) else None
-        if out is not None and len(out) != 1:
-            kwargs["out"] = out
+        target: Any = i.outs if takes_out(i) else None
+        if i.ufunc and len(kwargs.get("out") or ()) == 1:
+            (target,) = kwargs.pop("out")
         function = i.function
         if isinstance(target, Value):
             if i.ufunc and isinstance(function, np.ufunc) and function not in _BY_NAME:

@@ -48,6 +48,10 @@ _COMPUTE = _FILLS | {
     )
     if hasattr(np.linalg, name)
 } | {np.lib.stride_tricks.sliding_window_view}  # fmt: skip
+# These return as much as the values say: what a mask does in their place.
+_BY_VALUE = {
+    np.where, np.nonzero, np.flatnonzero, np.argwhere, np.unique, np.compress, np.extract, np.delete, np.bincount,
+}  # fmt: skip
 # Arguments that are no data: with a value there, a shape would depend on it.
 _STATIC_ARGUMENTS = {
     "shape", "repeats", "reps", "indices_or_sections", "pad_width", "num", "N", "k", "axis", "axes", "axis1", "axis2",
@@ -152,15 +156,17 @@ class Traced(Standin, NDArrayOperatorsMixin):
         static = [name for name in named.keys() & _STATIC_ARGUMENTS if _has_traced(named[name])]
         own_copy = bool(named.get("overwrite_input")) or (func is np.nan_to_num and named.get("copy", True) is not True)
         if func not in _COMPUTE or (func is np.where and len(args) == 1) or static or own_copy:
+            masks = "use a mask of the array's own shape: np.where(mask, x, 0)"
             recorder.refuse(
                 f"numpy.{func.__name__}",
                 f"a value for {static[0]}, on which the shape depends"
                 if static
                 else "a function whose result, or its shape, Python may look at, or that writes",
-                "use a mask of the array's own shape: np.where(mask, x, 0)",
+                masks if static or func in _BY_VALUE else "return the array, and do this outside the compiled function",
             )
         out = named.get("out")
-        return recorder.call(func, args, kwargs, writes=args[:1] if func in _FILLS else () if out is None else (out,))
+        found = recorder.call(func, args, kwargs, writes=args[:1] if func in _FILLS else () if out is None else (out,))
+        return found if out is None else out
 
     def __getitem__(self, index: Any) -> Any:
         if any(isinstance(part, Traced) and part.dtype.kind == "b" for part in leaves(index)):
@@ -278,7 +284,8 @@ def _method(name: str, most: int) -> Callable[..., Any]:
                 "a value where NumPy wants a shape, an axis or an array to fill",
                 f"write numpy.{name}(x, ...)",
             )
-        return self.recorder.call(unbound, (self, *args), kwargs, writes=() if out is None else (out,))
+        found = self.recorder.call(unbound, (self, *args), kwargs, writes=() if out is None else (out,))
+        return found if out is None else out
 
     method.__name__, method.__doc__ = name, f"As numpy.ndarray.{name}, recorded."
     return method
