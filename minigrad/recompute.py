@@ -364,7 +364,7 @@ def _alike(x: Any, y: Any) -> bool:
         return True
     with np.errstate(all="ignore"):
         finite = np.isfinite(x)
-        if not np.array_equal(finite, np.isfinite(y)):
+        if not np.array_equal(finite, np.isfinite(y)) or not np.array_equal(x[~finite], y[~finite], equal_nan=True):
             return False
         most = _ROUNDING * np.finfo(x.dtype).eps * np.max(np.abs(x), initial=0, where=finite)
         return bool(np.all(np.abs(x - y)[finite] <= most))

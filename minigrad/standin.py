@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-__all__ = ["Standin", "as_array", "holds", "whole"]
+__all__ = ["Standin", "as_array", "holds", "likely", "whole"]
 
 
 class Standin:
@@ -53,7 +53,6 @@ def holds(x: Any) -> bool:
 def likely(x: Any) -> bool:
     """The same for a condition of a shorter way: a program that finds it false takes the longer, and checks nothing.
 
-    >>> import numpy as np
     >>> likely(np.isfinite(1.0))
     True
     """

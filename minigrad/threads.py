@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
+from threading import Lock, Semaphore
 from typing import Any
 
 import numpy as np
@@ -100,19 +101,53 @@ def spread(task: Callable[[Iterator[slice]], object], n: int, block: int, *, lea
         task(iter(todo))
         return
     todo.reverse()
-    futures = []
-    with suppress(RuntimeError):  # no new threads while the interpreter ends
+    shared = _Shared(task, todo)
+    with suppress(RuntimeError, ImportError):  # no new threads while the interpreter ends, or none left in the system
         pool = _threads(limit - 1)
         for _ in range(helpers):
-            futures.append(pool.submit(copy_context().run, _take_part, task, todo))
+            pool.submit(copy_context().run, shared.help)
     try:
         _take_part(task, todo)
     finally:
-        # One that has not begun has nothing left to do. Nobody waits for it: all threads may be waiting like this one.
-        begun = [future for future in futures if not future.cancel()]
-        errors = [error for future in begun if (error := future.exception()) is not None]
-    if errors:
-        raise errors[0]
+        shared.close()
+    if shared.errors:
+        raise shared.errors[0]
+
+
+class _Shared:
+    """A task and the threads that help with it.
+
+    The futures of a pool do not tell who they are: where no thread can be started, submit raises, and has queued its
+    work all the same, which a thread that becomes idle then takes up.
+    """
+
+    __slots__ = ("begun", "ended", "errors", "lock", "work")
+
+    def __init__(self, task: Callable[[Iterator[slice]], object], todo: list[slice]) -> None:
+        self.work: Any = (task, todo)  # None: closed
+        self.lock, self.begun, self.ended = Lock(), 0, Semaphore(0)
+        self.errors: list[BaseException] = []
+
+    def help(self) -> None:
+        """Take part, unless that is too late."""
+        with self.lock:
+            work = self.work
+            if work is None:
+                return
+            self.begun += 1
+        try:
+            _take_part(*work)
+        except BaseException as error:
+            self.errors.append(error)
+        finally:
+            self.ended.release()
+
+    def close(self) -> None:
+        """Wait for those that have begun, and for no others: all threads may be waiting like this one."""
+        with self.lock:
+            self.work = None
+        for _ in range(self.begun):
+            self.ended.acquire()
 
 
 def _take_part(task: Callable[[Iterator[slice]], object], todo: list[slice]) -> None:

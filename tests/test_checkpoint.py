@@ -461,6 +461,19 @@ def test_another_branch_in_the_second_run() -> None:
         out.backward()
 
 
+@pytest.mark.parametrize("other", [-np.inf, np.nan, 1.0])
+def test_another_infinity_in_the_second_run(other: float) -> None:
+    a = mg.Tensor([0.3, 0.4], requires_grad=True)
+    for factors in ([np.inf, other], [other, np.inf], [np.inf, np.inf]):
+        left = list(factors)
+        out = mg.checkpoint(lambda x, left=left: x * np.array([left.pop(0), 1.0]), a).sum()
+        if factors[0] == factors[1]:
+            out.backward()
+            continue
+        with pytest.raises(mg.GraphError, match="other values"):
+            out.backward()
+
+
 def test_a_result_that_f_remembers() -> None:
     memory: list[Tensor] = []
 

@@ -150,3 +150,39 @@ def test_gradients_keep_their_digits_beside_large_means_and_a_first_value_far_of
     for found, right in zip(got, exact, strict=True):
         scale = np.abs(right).max(axis=1, keepdims=True)
         assert np.max(np.abs(found - right) / scale) < 2e-6
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("keywords", [{}, {"ignore_index": -100}, {"label_smoothing": 0.1}])
+@pytest.mark.parametrize("labels", [np.zeros(0, int), np.zeros((0, 0))], ids=["numbers", "one-hot"])
+@pytest.mark.filterwarnings("ignore:.*no sample counts")
+def test_a_loss_of_no_samples_and_no_classes(labels: Any, keywords: Any, reduction: Any) -> None:
+    if labels.ndim == 2 and "ignore_index" in keywords:
+        return
+    x = Tensor(np.zeros((0, 0)), requires_grad=True)
+    loss = mg.softmax_cross_entropy(x, labels, reduction=reduction, **keywords)
+    np.testing.assert_array_equal(loss.numpy(), np.zeros(0) if reduction == "none" else 0.0)
+    loss.backward(np.ones(loss.shape))
+    assert x.grad is not None
+    assert x.grad.shape == (0, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*no sample counts")
+def test_a_loss_layer_of_no_samples_and_no_classes() -> None:
+    assert mg.nn.CrossEntropyLoss()(Tensor(np.zeros((0, 0))), np.zeros(0, int)).item() == 0
+
+
+@pytest.mark.parametrize("rows_of_it", [1, 20_000])
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+def test_where_the_squares_of_a_row_overflow_its_gradient_is_zero(name: str, rows_of_it: int) -> None:
+    row, of_row = np.array([[3e37, -6e37, 6e4, 1]], np.float32), np.array([[30, -30, 1, 1]], np.float32)
+    x = Tensor(np.tile(row, (rows_of_it, 1)), requires_grad=True)
+    w = Tensor(np.ones(4, np.float32), requires_grad=True)
+    with np.errstate(over="ignore"):
+        out = getattr(mg, name)(x, 4, w)
+        out.backward(np.tile(of_row, (rows_of_it, 1)))
+    assert (out.numpy() == 0).all()
+    assert x.grad is not None
+    assert w.grad is not None
+    assert (x.grad == 0).all()
+    assert (w.grad == 0).all()

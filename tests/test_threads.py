@@ -264,6 +264,55 @@ def test_large_arrays_while_the_interpreter_ends() -> None:
     assert run(code + "mg.sigmoid(np.zeros(10**6))\n") == "500000.0\n"
 
 
+def test_whoever_comes_late_does_nothing_and_whoever_has_begun_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started, submit raises, and has queued its work all the same."""
+    gate, taken, done = threading.Event(), threading.Event(), threading.Event()
+    busy = threads._threads(2).submit(gate.wait, 20)  # the only thread there is
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    found: list[int] = []
+
+    def task(parts: Iterator[slice]) -> None:
+        for part in parts:
+            if threading.current_thread() is threading.main_thread():
+                gate.set()
+                assert taken.wait(10)
+            else:
+                taken.set()
+                done.wait(0.3)  # longer than the others take
+            found.append(part.start)
+
+    spread(task, 4, 1, least=1)
+    assert sorted(found) == [0, 1, 2, 3]
+    assert busy.result(10)
+    late = threads._Shared(task, [slice(0, 1)])
+    late.close()
+    late.help()
+    assert len(found) == 4
+    assert late.work is None
+
+
+@pytest.mark.parametrize("error", [ImportError, RuntimeError])
+def test_without_a_pool_the_caller_does_it_all(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(n: int) -> None:
+        raise error("the interpreter is shutting down")
+
+    monkeypatch.setattr(threads, "_threads", refuse)
+    assert sum_by_threads() == 45
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", np.longdouble])
+@pytest.mark.parametrize("call", [mg.relu, lambda x: mg.leaky_relu(x, 0.0)], ids=["relu", "leaky_relu"])
+def test_the_sign_of_zero_does_not_depend_on_the_size(call: Callable[..., mg.Tensor], dtype: Any) -> None:
+    x = np.resize(np.array([-0.0, 0.0, -1.0, -np.inf], dtype), LARGE)
+    signs = {bool(sign) for n in (3, 1000, 20_000, LARGE) for sign in np.signbit(call(x[:n]).numpy()[::4])}
+    assert len(signs) == 1
+    assert (np.signbit(call(x).numpy())[:1000] == np.signbit(call(x[:1000]).numpy())).all()
+
+
 def test_a_pool_is_made_anew_for_another_number() -> None:
     assert sum_by_threads() == 45
     first = threads._pool

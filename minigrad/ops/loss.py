@@ -126,7 +126,7 @@ class SoftmaxCrossEntropy(Op):
         s = t * weight
         divisor = self._divisor(s.sum(axis=1))
         if self.label_smoothing:
-            spread = self.label_smoothing / classes * counts[:, None]
+            spread = self.label_smoothing / max(classes, 1) * counts[:, None]
             s = (t * (1 - self.label_smoothing) + spread) * weight
         return s, divisor
 
@@ -171,7 +171,11 @@ class SoftmaxCrossEntropy(Op):
         else:
             block = _dense_block
             targets, divisor = self._targets(logits, labels, weight)
-        if logits.size <= BLOCK:
+        losses: Any
+        residual: Any
+        if not n:  # nothing to be taken from a row, perhaps not even a class
+            losses, residual = np.zeros(0), np.zeros_like(logits)
+        elif logits.size <= BLOCK:
             losses, residual = block(logits, targets, counts, divisor, keep, None)
         else:
             losses, residual = whole(_in_blocks, block, logits, targets, counts, divisor, keep)

@@ -14,7 +14,7 @@ from minigrad.op import Op
 from minigrad.ops.kernels import sum_of
 from minigrad.ops.reduce import mean_of
 from minigrad.ops.rows import by_blocks, dots, totals
-from minigrad.standin import whole
+from minigrad.standin import as_array, whole
 from minigrad.sums import add_up, ones
 from minigrad.tape import KeepingNode
 from minigrad.tensor import Tensor, TensorLike, plain
@@ -136,19 +136,18 @@ class LayerNorm(Op):
         def rule(dout: Any, x: Any, mean: Any, rstd: Any, out: Any) -> tuple[Any, Any, Any]:
             pivot, rest = _pivot(plain(x)[:, :1], mean)
             x = x - pivot
-            product = dout * x if out is None else np.multiply(dout, x, out=out)
-            dw = _down(rstd, product) - _down(rstd * rest, dout) if needs[1] else None
             db = _down(None, dout) if needs[2] else None
+            g = dout * rstd if out is None else np.multiply(dout, rstd, out=out)
+            product = g * x
+            dw = _down(None, product) - _down(rest, g) if needs[1] else None
             if not needs[0]:
                 return None, dw, db
-            # dx = (g - mean(g) - xhat * mean(g * xhat)) * rstd with g = dout * w, xhat = (x - rest) * rstd
-            total = _across(dout, w)
+            # dx = g * w - mean(g * w) - xhat * mean(g * w * xhat) with g = dout * rstd, xhat = (x - rest) * rstd
+            total = _across(g, w)
             slope = (_across(product, w) - rest * total) * rstd / n * rstd
             x *= slope
             x += total / n - rest * slope
-            dx = _scaled(dout, w, x, product)
-            dx *= rstd
-            return dx, dw, db
+            return _scaled(g, w, x, g), dw, db
 
         dx, dw, db = _backward(rule, n, dtype, dout, x, *statistics)
         return (
@@ -330,15 +329,16 @@ class RmsNorm(Op):
         w = None if np.ndim(weight) == 0 else _as(np.reshape(weight, -1), dtype)
 
         def rule(dout: Any, x: Any, rstd: Any, out: Any) -> tuple[Any, Any, None]:
-            product = dout * x if out is None else np.multiply(dout, x, out=out)
-            dw = _down(rstd, product) if needs[1] else None
+            # rstd comes first: where the squares of a row have overflown it is 0, and dout * x may be infinite.
+            g = dout * rstd if out is None else np.multiply(dout, rstd, out=out)
+            product = g * x
+            dw = _down(None, product) if needs[1] else None
             if not needs[0]:
                 return None, dw, None
-            # dx = (g - xhat * mean(g * xhat)) * rstd with g = dout * w
+            # dx = g * w - xhat * mean(g * w * xhat) with g = dout * rstd
             slope = _across(product, w) * rstd / n * rstd
-            dx = _scaled(dout, w, x * slope, product)
-            dx *= rstd
-            return dx, dw, None
+            less = np.multiply(x, slope) if isinstance(product, Tensor) else np.multiply(x, slope, out=product)
+            return _scaled(g, w, less, g), dw, None
 
         dx, dw, _ = _backward(rule, n, dtype, dout, x, rstd)
         return dx, None if dw is None else np.reshape(dw, self.normalized_shape)
@@ -353,7 +353,7 @@ def rms_norm(
 ) -> Tensor:
     if eps is None:
         array = numbers("rms_norm: x", plain(x), None, copy=False)
-        factors = [] if weight is None or array.dtype.kind == "f" else [np.asarray(plain(weight))]
+        factors = [] if weight is None or array.dtype.kind == "f" else [as_array(plain(weight))]
         eps = float(np.finfo(_dtypes(array, *factors)[1]).eps)
     shape = _normalized("rms_norm", x, normalized_shape, eps, weight=weight)
     return RmsNorm(shape, eps)(x, 1.0 if weight is None else weight)
@@ -515,6 +515,10 @@ def _channels_in_blocks(rule: Any, dout: Any, x: Any, statistics: Any) -> tuple[
     return dx, dw, db
 
 
+def _centre_part(x: Any, of: slice, out: Any) -> tuple[Any, Any, Any]:
+    return _centre(x, out)
+
+
 def batch_statistics(x: Any, out: Tensor | None = None) -> tuple[Any, Any]:
     """(mean, variance) of each channel of x, both (C,), for a layer that keeps running ones.
 
@@ -527,7 +531,7 @@ def batch_statistics(x: Any, out: Tensor | None = None) -> tuple[Any, Any]:
     if isinstance(node, KeepingNode) and isinstance(node.op, BatchNorm) and node.saved:
         mean, var = node.saved[node.op.asks.index("statistics")]
     else:
-        _, (mean, var) = _centre_in_blocks(lambda x, of, out: _centre(x, out), x3)
+        _, (mean, var) = whole(_centre_in_blocks, _centre_part, x3)
     mean = x3[:1, :, :1] + mean
     return mean.reshape(-1).astype(dtype, copy=False), var.reshape(-1).astype(dtype, copy=False)
 
