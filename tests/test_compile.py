@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import random
+import threading
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -9,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.random import PCG64, Generator
 
 import minigrad as mg
 from minigrad import Tensor, func, nn, optim
@@ -324,6 +329,85 @@ def test_what_the_caller_does_to_parameters_between_calls() -> None:
     same(of_update(by_data), batches(8, 7, 5), between)
 
 
+def test_a_gradient_that_was_none_is_dropped_at_each_replay() -> None:
+    def make() -> World:
+        w = Tensor([1.0, 2.0], requires_grad=True)
+
+        def step() -> None:
+            w.grad = None
+
+        return World(step, [w])
+
+    def between(world: World, i: int) -> None:
+        if i > 0:
+            world.params[0].grad = np.ones(2)
+
+    same(make, [()] * 3, between, captures=1)
+
+
+def test_two_heads_of_one_trunk() -> None:
+    def make() -> World:
+        nets = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 1), nn.Linear(3, 1)])
+        opt = optim.SGD(nets.parameters(), 0.1)
+
+        def of(head: Any) -> Any:
+            def step(x: Any) -> Any:
+                opt.zero_grad()
+                loss = mg.sum(head(nets[0](x)) ** 2)
+                loss.backward()
+                opt.step()
+                return loss
+
+            return step
+
+        world = World(None, net=nets, optimizer=opt)
+        world.heads = [of(head) for head in nets[1:]]
+        return world
+
+    seen: list[Any] = []
+    for wrapper in (lambda f: f, compile):
+        mg.manual_seed(3)
+        world = make()
+        steps, states = [wrapper(f) for f in world.heads], []
+        for i in range(6):
+            states.append((bits(steps[i % 2](draw(2, 3, seed=i))), world.state()))
+        seen.append(states)
+    assert seen[0] == seen[1]
+
+
+def test_another_tensor_in_a_group() -> None:
+    def make() -> World:
+        a, b = (Tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+        opt = optim.SGD([a], 0.1)
+
+        def step() -> None:
+            a.grad = b.grad = None
+            mg.sum(a * b).backward()
+            opt.step()
+
+        return World(step, [a, b], optimizer=opt)
+
+    def between(world: World, i: int) -> None:
+        world.optimizer.param_groups[0]["params"][0] = world.params[i // 2]
+
+    same(make, [()] * 4, between, captures=2)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("alias", ["tensor", "array"])
+def test_memory_of_two_names_that_part(alias: str, first: bool) -> None:
+    def make() -> World:
+        w = Tensor([1.0, 2.0], requires_grad=True)
+        v = w.detach() if alias == "tensor" else w.data
+        return World(lambda x: (v * (w * x) if first else w * (v * x)).detach(), [w])
+
+    def between(world: World, i: int) -> None:
+        if i == 2:
+            world.params[0].data = np.array([10.0, 20.0])
+
+    same(make, [(draw(2, dtype="float64", seed=i),) for i in range(4)], between, captures=2)
+
+
 # Layers
 
 
@@ -507,6 +591,162 @@ def test_gradients_of_what_is_not_selected() -> None:
     same(make, [(x,) for x in (bad, good, bad, good)])
 
 
+class _Buffered(nn.Module):
+    """A module that changes its buffers in a way of its own."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+        self.register_buffer("mean", np.zeros(2))
+        self.register_buffer("count", np.array(0))
+        self.register_buffer("last", np.zeros(2))
+        if how == "none":
+            self.last = None
+
+    def forward(self, x: Any) -> Any:
+        if self.how == "assigned":
+            self.mean = self.mean * 0.5 + x
+        elif self.how == "twice":
+            self.mean = self.mean * 0.5
+            self.mean = self.mean + x
+        elif self.how == "in place":
+            self.mean *= 0.5
+            self.mean += x
+        elif self.how == "swapped":
+            self.mean, self.last = self.last, self.mean + x
+        elif self.how == "constant":
+            self.mean = np.ones(2)
+        elif self.how == "number":
+            self.count = self.count + 1
+        else:
+            self.last = x if self.last is None else self.last + x
+        return Tensor(x) * self.mean * self.count
+
+
+HOWS = ["assigned", "twice", "in place", "swapped", "constant", "number", "none"]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_buffers(how: str) -> None:
+    def make() -> World:
+        net = _Buffered(how)
+        return World(lambda x: net(x), net=net)
+
+    def between(world: World, i: int) -> None:
+        if i == 3:
+            world.net.mean += 1.0  # in place: what a replay leaves is the module's own
+        elif i == 5:
+            world.net(np.ones(2))
+
+    same(make, [(draw(2, dtype="float64", seed=i),) for i in range(7)], between)
+
+
+@pytest.mark.parametrize("layout", [(nn.BatchNorm1d, (5, 6)), (nn.BatchNorm2d, (5, 6, 3, 3))])
+def test_batch_statistics_without_a_graph(layout: Any) -> None:
+    kind, shape = layout
+
+    def make() -> World:
+        net = nn.Sequential(kind(6, dtype="float32"))
+
+        def step(x: Any) -> Any:
+            with mg.no_grad():
+                return net(x)
+
+        return World(step, net=net)
+
+    same(make, [(draw(*shape, seed=i),) for i in range(3)], captures=1)
+
+
+def test_modules_that_are_made_inside() -> None:
+    def step(x: Any) -> Any:
+        net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2))
+        return net(x).detach(), net[1].running_mean
+
+    same(lambda: World(step), [(draw(6, 3, dtype="float64", seed=i),) for i in range(4)], captures=1)
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam])
+def test_training_from_its_beginning_inside(kind: Any) -> None:
+    def step(x: Any, t: Any) -> Any:
+        net = nn.Linear(5, 4)
+        opt = kind(net.parameters(), lr=0.1, **({"momentum": 0.9} if kind is optim.SGD else {}))
+        for _ in range(3):
+            opt.zero_grad()
+            loss = mg.softmax_cross_entropy(net(x), t)
+            loss.backward()
+            opt.step()
+        return loss.detach(), net.weight.detach()
+
+    same(lambda: World(step), batches(4, 7, 5, dtype="float64"), captures=1)
+
+
+def test_a_copy_of_a_module() -> None:
+    def make() -> World:
+        net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU())
+
+        def step(x: Any) -> Any:
+            other = copy.deepcopy(net)
+            other[0].weight.data = other[0].weight.data * 2
+            return net(x).detach(), other(x).detach(), other[1].running_var
+
+        return World(step, net=net)
+
+    same(make, [(draw(5, 3, dtype="float64", seed=i),) for i in range(4)], captures=1)
+
+
+def test_a_state_that_is_packed_is_refused() -> None:
+    w = Tensor([1.0, 2.0], requires_grad=True)
+    opt = optim.Adam([w])
+
+    def step(x: Any) -> Any:
+        other = optim.Adam([w])
+        other.load_state_dict(opt.state_dict())
+        return x
+
+    with pytest.raises(mg.CompileError, match=r"Adam\.state_dict at .*a state that Python copies"):
+        compile(step)(np.ones(2))
+
+
+def test_a_new_optimiser_for_each_call() -> None:
+    def make() -> World:
+        w = Tensor(draw(3, dtype="float64"), requires_grad=True)
+
+        def step(x: Any) -> None:
+            opt = optim.SGD([w], 0.1, 0.9)
+            for _ in range(2):
+                opt.zero_grad()
+                mg.sum((w * x) ** 2).backward()
+                opt.step()
+
+        return World(step, [w])
+
+    same(make, [(draw(3, dtype="float64", seed=i),) for i in range(4)], captures=1)
+
+
+@pytest.mark.parametrize("what", ["module", "optimiser"])
+def test_what_is_made_inside_is_not_kept(what: str) -> None:
+    kept = []
+
+    def step(x: Any) -> Any:
+        net = nn.Linear(2, 2)
+        opt = optim.Adam(net.parameters())
+        mg.sum(net(x)).backward()
+        opt.step()
+        kept.append(net if what == "module" else opt)
+        return x * 2
+
+    with pytest.raises(mg.CompileError, match="kept outside the function"):
+        compile(step)(np.ones(2))
+    assert not kept
+
+
+def test_integer_factors_among_the_arguments() -> None:
+    def step(x: Any, w: Any) -> Any:
+        return mg.rms_norm(x, 3, w)
+
+    calls = [(np.arange(6).reshape(2, 3) + i, np.array([1, 2, 3]) * (i + 1)) for i in range(3)]
+    same(lambda: World(step), calls, captures=1)
+
+
 # Randomness
 
 
@@ -532,6 +772,49 @@ def test_a_generator_among_the_arguments() -> None:
         x = Tensor(draw(3, dtype="float64", seed=i))
         assert bits(step(x, a)) == bits(compiled(x, b))
     assert a.bit_generator.state == b.bit_generator.state
+
+
+def unseeded(x: Any) -> Any:
+    return x + np.random.default_rng().standard_normal(2)
+
+
+def unseeded_by_another_name(x: Any) -> Any:
+    return x + Generator(PCG64(None)).standard_normal(2)
+
+
+SYSTEMS: dict[str, Callable[[Any], Any]] = {
+    "default_rng": unseeded,
+    "PCG64": unseeded_by_another_name,
+    "Random": lambda x: x + random.Random().random(),
+    "Random(None)": lambda x: x + random.Random(None).random(),
+    "SystemRandom": lambda x: x + random.SystemRandom().random(),
+    "urandom": lambda x: x + np.frombuffer(os.urandom(1), np.uint8),
+}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_numbers_without_a_seed_are_refused(name: str) -> None:
+    with pytest.raises(mg.CompileError, match="random numbers without a seed"):
+        compile(SYSTEMS[name])(np.zeros(2))
+    SYSTEMS[name](np.zeros(2))
+
+
+def test_seeds_are_taken_where_they_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seed given, the first use of the package's own generator, and another thread meanwhile."""
+    monkeypatch.setattr("minigrad.random._default", None)
+
+    def elsewhere(x: Any) -> Any:
+        other = threading.Thread(target=lambda: (np.random.default_rng(), random.Random()))
+        other.start()
+        other.join()
+        return x * 2
+
+    assert bits(compile(elsewhere)(np.ones(2))) == bits(np.full(2, 2.0))
+    compiled = compile(lambda x: (x + np.random.default_rng(0).random(2), mg.default_generator().random(2)))
+    results = [compiled(np.zeros(2)) for _ in range(3)]
+    assert compiled.stats.replays == 2
+    assert len({bytes(first) for first, _ in results}) == 1
+    assert len({bytes(second) for _, second in results}) == 3
 
 
 # Arguments and results

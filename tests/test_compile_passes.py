@@ -133,6 +133,14 @@ def test_results_are_the_callers_own() -> None:
         assert not any(np.may_share_memory(a, b) for b in arrays[:i])
 
 
+def test_a_set_that_is_returned_is_the_callers_own() -> None:
+    compiled = mg.compile(lambda x: {1, 2})
+    for _ in range(3):
+        found = compiled(np.ones(1))
+        assert found == {1, 2}
+        found.add(3)
+
+
 def test_gradients_are_the_users_own() -> None:
     w = mg.Tensor(np.ones(3), requires_grad=True)
 

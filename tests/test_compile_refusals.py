@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import collections
 import copy
+import dataclasses
+import functools
+import importlib
 import math
 import pickle
 import random
 import re
+import sys
 import threading
+import types
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -80,14 +87,6 @@ def in_a_thread(x: Any) -> Any:
         return pool.submit(lambda: x * 2).result() + 1
 
 
-def own_optimiser(x: Any) -> Any:
-    w = nn.Parameter(np.ones(3))
-    opt = optim.SGD([w], 0.1, 0.9)
-    mg.sum(w * x).backward()
-    opt.step()
-    return w.detach()
-
-
 def errstate(x: Any) -> Any:
     try:
         with np.errstate(over="raise"):
@@ -141,7 +140,6 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "max": (lambda x: max(x[0], x[1]), "bool at "),
     "table": (lambda x: table[x.data.astype(int)], "numpy.asarray at |index at "),
     "attributes of arrays": (lambda x: x.data.setflags(write=False), r"x\.setflags at "),
-    "optimiser of its own": (own_optimiser, "kept outside"),
     "argument's data": (lambda x: setattr(x, "data", np.ones(3)), "an argument.*gets other values"),
     "argument's gradient": (lambda x: setattr(x, "requires_grad", True), "an argument.*a graph or a gradient"),
     "a number computed with": (
@@ -368,6 +366,323 @@ def test_parameters_that_join_an_optimiser() -> None:
     opt.add_param_group({"params": [b]})
     compiled(np.ones(1))
     assert b.item() == 1 - 0.5 * 0.5
+
+
+# What is outside, of many kinds
+
+
+class Slotted:
+    __slots__ = ("scale", "unset")
+
+    def __init__(self) -> None:
+        self.scale = 1.0
+
+
+@dataclasses.dataclass(slots=True)
+class SlottedData:
+    scale: float = 1.0
+
+
+class Scaled:
+    def __init__(self) -> None:
+        self.scale = 1.0
+
+
+class Default:
+    scale = 1.0
+
+
+class Attributes(dict[str, Any]):
+    __getattr__ = dict.__getitem__
+
+
+class WithClassAttribute(nn.Module):
+    scale = 1.0
+
+    def forward(self, x: Any) -> Any:
+        return x * self.scale
+
+
+def an_attribute(held: Any) -> tuple[Any, Any]:
+    return lambda x: x * held.scale, lambda: setattr(held, "scale", 2.0)
+
+
+def an_entry(held: Any, changed: Any = None) -> tuple[Any, Any]:
+    return lambda x: x * held["scale"], lambda: (held if changed is None else changed).update(scale=2.0)
+
+
+def an_attribute_by_text() -> tuple[Any, Any]:
+    held = Scaled()
+    return lambda x: x * getattr(held, "scale"), lambda: setattr(held, "scale", 2.0)  # noqa: B009  # what is tested
+
+
+def an_attribute_by_vars() -> tuple[Any, Any]:
+    held = Scaled()
+    return lambda x: x * vars(held)["scale"], lambda: setattr(held, "scale", 2.0)
+
+
+def an_attribute_that_comes_up() -> tuple[Any, Any]:
+    held = Default()
+    return lambda x: x * held.scale, lambda: setattr(held, "scale", 2.0)
+
+
+def a_class_attribute() -> tuple[Any, Any]:
+    net = type("Net", (WithClassAttribute,), {})()
+    return lambda x: net(x), lambda: setattr(type(net), "scale", 2.0)
+
+
+def an_inherited_class_attribute() -> tuple[Any, Any]:
+    base = type("Base", (WithClassAttribute,), {"scale": 1.0})
+    net = type("Net", (base,), {})()
+    return lambda x: net(x), lambda: setattr(base, "scale", 2.0)
+
+
+def a_forward() -> tuple[Any, Any]:
+    kind = type("Net", (nn.Module,), {"forward": lambda self, x: x * 1.0})
+    net = kind()
+    return lambda x: net(x), lambda: setattr(kind, "forward", lambda self, x: x * 2.0)
+
+
+def a_method() -> tuple[Any, Any]:
+    kind = type("Scaled", (), {"scale": lambda self, x: x * 1.0})
+    scaled = kind()
+
+    def inner(x: Any) -> Any:
+        return scaled.scale(x)
+
+    return lambda x: inner(x), lambda: setattr(kind, "scale", lambda self, x: x * 2.0)
+
+
+def code_of_a_function() -> tuple[Any, Any]:
+    def scaled(x: Any) -> Any:
+        return x * 1.0
+
+    return lambda x: scaled(x), lambda: setattr(scaled, "__code__", (lambda x: x * 2.0).__code__)
+
+
+def a_default() -> tuple[Any, Any]:
+    def scaled(x: Any, scale: float = 1.0) -> Any:
+        return x * scale
+
+    return lambda x: scaled(x), lambda: setattr(scaled, "__defaults__", (2.0,))
+
+
+def an_attribute_of_a_function() -> tuple[Any, Any]:
+    def scaled(x: Any) -> Any:
+        return x * scaled.scale  # type: ignore[attr-defined]  # given below
+
+    scaled.scale = 1.0  # type: ignore[attr-defined]  # mypy knows of none
+    return lambda x: scaled(x), lambda: setattr(scaled, "scale", 2.0)
+
+
+def a_decorator() -> tuple[Any, Any]:
+    scale = 1.0
+
+    def decorated(f: Any) -> Any:
+        @functools.wraps(f)
+        def wrapper(x: Any) -> Any:
+            return f(x) * scale
+
+        return wrapper
+
+    @decorated
+    def step(x: Any) -> Any:
+        return x * 1.0
+
+    def change() -> None:
+        nonlocal scale
+        scale = 2.0
+
+    return step, change
+
+
+def what_a_decorator_wraps() -> tuple[Any, Any]:
+    scale = 1.0
+
+    @functools.lru_cache
+    def found(x: float) -> Any:
+        return scale
+
+    def change() -> None:
+        nonlocal scale
+        scale = 2.0
+        found.cache_clear()
+
+    return lambda x: x * found(1.0), change
+
+
+def summed(held: Any, change: Callable[[Any], Any]) -> tuple[Any, Any]:
+    return lambda x: x * float(sum(held)), lambda: change(held)
+
+
+def the_order_of_a_dict(n: int = 0) -> tuple[Any, Any]:
+    held: dict[Any, float] = {"a": 3.0, "b": 1.0, **dict.fromkeys(range(n), 0.0)}
+
+    def step(x: Any) -> Any:
+        for scale in (held["a"], held["b"]) if next(iter(held)) == "b" else (held["b"],):
+            x = (x - 1) * scale + 1 if scale == 3 else x * scale
+        return x * (2.0 if next(iter(held)) == "b" else 1.0)
+
+    return step, lambda: held.__setitem__("a", held.pop("a"))
+
+
+def a_list_in_a_large_dict() -> tuple[Any, Any]:
+    held = {i: [1.0] for i in range(300)}
+    return lambda x: x * held[5][0], lambda: held[5].__setitem__(0, 2.0)
+
+
+def the_names_in_a_large_dict() -> tuple[Any, Any]:
+    held = dict.fromkeys(range(300), 1.0)
+    return lambda x: x * (2.0 if "b" in held else 1.0), lambda: held.__setitem__("b", held.pop(299))  # type: ignore[call-overload]  # keys of all kinds
+
+
+CHANGING: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "Namespace": lambda: an_attribute(argparse.Namespace(scale=1.0)),
+    "SimpleNamespace": lambda: an_attribute(types.SimpleNamespace(scale=1.0)),
+    "slots": lambda: an_attribute(Slotted()),
+    "slotted dataclass": lambda: an_attribute(SlottedData()),
+    "attributes in a dict": lambda: (lambda held: (an_attribute(held)[0], an_entry(held)[1]))(Attributes(scale=1.0)),
+    "UserDict": lambda: an_entry(collections.UserDict(scale=1.0)),
+    "UserList": lambda: summed(collections.UserList([1.0]), lambda held: held.append(1.0)),
+    "mappingproxy": lambda: (lambda held: an_entry(types.MappingProxyType(held), held))({"scale": 1.0}),
+    "set": lambda: summed({1.0}, lambda held: held.update([0.5, 0.25, 0.125, 0.125 / 2, 0.125 / 2 + 1e-9, -1e-9])),
+    "deque": lambda: summed(collections.deque([1.0]), lambda held: held.append(1.0)),
+    "bytearray": lambda: summed(bytearray([1]), lambda held: held.append(1)),
+    "getattr": an_attribute_by_text,
+    "vars": an_attribute_by_vars,
+    "an attribute that comes up": an_attribute_that_comes_up,
+    "class attribute": a_class_attribute,
+    "inherited class attribute": an_inherited_class_attribute,
+    "forward": a_forward,
+    "method": a_method,
+    "code": code_of_a_function,
+    "default": a_default,
+    "attribute of a function": an_attribute_of_a_function,
+    "decorator": a_decorator,
+    "lru_cache": what_a_decorator_wraps,
+    "order of a dict": the_order_of_a_dict,
+    "order of a large dict": lambda: the_order_of_a_dict(300),
+    "list in a large dict": a_list_in_a_large_dict,
+    "names in a large dict": the_names_in_a_large_dict,
+}
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_what_changes_outside_is_seen(name: str) -> None:
+    function, change = CHANGING[name]()
+    compiled = compile(function)
+    assert [compiled(np.ones(1)).item() for _ in range(3)] == [1, 1, 1]
+    assert compiled.stats[:2] == (1, 2)
+    change()
+    assert function(np.ones(1)).item() == pytest.approx(2, abs=1e-12)
+    assert [compiled(np.ones(1)).item() for _ in range(3)] == [function(np.ones(1)).item()] * 3
+    assert compiled.stats[:2] == (2, 4)
+
+
+def test_a_file_of_the_users_named_like_one_of_pythons(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "profile.py").write_text("class Held: pass\nheld = Held()\nheld.scale = scale = 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "profile", raising=False)
+    profile = importlib.import_module("profile")
+    monkeypatch.setitem(sys.modules, "profile", profile)  # to be taken out again
+    compiled = compile(lambda x: x * profile.held.scale * profile.scale)
+    assert compiled(np.ones(1)).item() == 1
+    profile.held.scale = 2.0
+    assert compiled(np.ones(1)).item() == 2
+    profile.scale = 2.0
+    assert compiled(np.ones(1)).item() == 4
+
+
+class Counts:
+    n = 0
+
+
+def changes_of(what: str) -> tuple[Any, Callable[[], Any]]:
+    """A function that changes something outside, and what shows it."""
+    if what == "options in a helper":
+        w = Tensor([1.0], requires_grad=True)
+        opt = optim.SGD([w], 1.0)
+
+        def halve() -> None:
+            for group in opt.param_groups:
+                group["lr"] *= 0.5
+
+        def step(x: Any) -> None:
+            opt.zero_grad()
+            mg.sum(w * x).backward()
+            opt.step()
+            halve()
+
+        return step, lambda: (w.item(), opt.param_groups[0]["lr"])
+    if what == "attribute of a function":
+
+        def count(x: Any) -> Any:
+            count.n = getattr(count, "n", 0) + 1  # type: ignore[attr-defined]  # mypy knows of none
+            return x * 2
+
+        return count, lambda: dict(vars(count))
+    held: Any
+    held, change = {
+        "deque": (collections.deque([1.0], 3), lambda x: held.append(1.0)),
+        "set": ({1.0}, lambda x: held.add(2.0)),
+        "bytearray": (bytearray(1), lambda x: held.append(2)),
+        "UserDict": (collections.UserDict(n=0), lambda x: held.update(n=1)),
+        "order": ({"a": 1, "b": 2}, lambda x: held.update(a=held.pop("a"))),
+        "slots": (Slotted(), lambda x: setattr(held, "scale", held.scale + 1)),
+        "unset slot": (Slotted(), lambda x: setattr(held, "unset", 1)),
+        "Namespace": (argparse.Namespace(n=0), lambda x: setattr(held, "n", held.n + 1)),
+        "class": (Counts, lambda x: setattr(Counts, "n", Counts.n + 1)),
+        "random.Random": (random.Random(0), lambda x: held.random()),
+    }[what]
+
+    def shown() -> Any:
+        if isinstance(held, random.Random):
+            return held.getstate()
+        if isinstance(held, Slotted):
+            return held.scale, hasattr(held, "unset")
+        return Counts.n if held is Counts else str(held)
+
+    return lambda x: change(x) and x, shown
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("options in a helper", r"opt\.param_groups\[0\]\['lr'\] is given another value"),
+        ("attribute of a function", r"\.n is given another value"),
+        ("deque", "held, a deque, is changed"),
+        ("set", "held, a set, is changed"),
+        ("bytearray", "held, a bytearray, is changed"),
+        ("UserDict", r"held\.data\['n'\] is given another value"),
+        ("order", "held, a dict, gets another order"),
+        ("slots", r"Slotted\.scale is given another value"),
+        ("unset slot", r"Slotted\.unset is given another value"),
+        ("Namespace", r"Namespace\.n is given another value"),
+        ("class", r"Counts\.n is given another value"),
+        ("random.Random", "held is drawn from"),
+    ],
+)
+def test_changes_of_many_kinds_are_refused_and_undone(what: str, words: str) -> None:
+    function, shown = changes_of(what)
+    before = shown()
+    for _ in range(2):
+        with pytest.raises(CompileError, match=words):
+            compile(function)(np.ones(1))
+        assert shown() == before
+
+
+def test_no_code_of_the_users_is_run_to_look_at_an_object() -> None:
+    class Proxy:
+        def __init__(self) -> None:
+            self.scale = 2.0
+
+        def __getattr__(self, name: str) -> Any:
+            raise KeyError(name)
+
+    held = Proxy()
+    compiled = compile(lambda x: x * held.scale)
+    assert [compiled(np.ones(1)).item() for _ in range(3)] == [2, 2, 2]
+    assert compiled.stats.replays == 2
 
 
 # Other bad input

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import random
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -52,6 +55,16 @@ def recording_by(recorder: Places) -> Iterator[None]:
             made_elsewhere.clear()
 
 
+# What takes a seed from the system. NumPy's generators come to the first, under whatever name they are called.
+_SEEDS: list[tuple[Any, str, str]] = [
+    (np.random.bit_generator, "randbits", "numpy.random.default_rng"),
+    (os, "urandom", "os.urandom"),
+    (random.Random, "seed", "random.Random"),
+    (random.SystemRandom, "random", "random.SystemRandom"),
+    (random.SystemRandom, "getrandbits", "random.SystemRandom"),
+]
+
+
 def _exchanges() -> Iterator[tuple[Any, str, Any]]:
     """Attributes of classes, and what they are while one records."""
     yield Tensor, "_data", _PROPERTY_DATA
@@ -59,7 +72,12 @@ def _exchanges() -> Iterator[tuple[Any, str, Any]]:
     yield Tensor, "_own", _owning(vars(Tensor)["_own"])
     yield Tensor, "_writable", _writing(vars(Tensor)["_writable"])
     yield Module, "__call__", _entering(vars(Module)["__call__"])
+    yield Module, "__setattr__", _making(vars(Module)["__setattr__"])
+    yield Optimizer, "__init__", _making(vars(Optimizer)["__init__"])
     yield Optimizer, "step", _step(vars(Optimizer)["step"])
+    for owner, name, words in _SEEDS:
+        yield owner, name, _seeding(words, vars(owner)[name])
+    yield Optimizer, "state_dict", _packing(vars(Optimizer)["state_dict"])
     for cls in (LBFGS, *_subclasses(LRScheduler), LRScheduler):
         if "step" in vars(cls):
             yield cls, "step", _refusing(cls, vars(cls)["step"])
@@ -144,12 +162,53 @@ def _entering(call: Callable[..., Any]) -> Callable[..., Any]:
     return entering
 
 
+def _making(method: Callable[..., Any]) -> Callable[..., Any]:
+    def making(made: Any, *args: Any, **kwargs: Any) -> None:
+        recorder = _current.get()
+        if recorder is not None and not vars(made):  # nothing is in it yet
+            recorder.own_objects.add(made)
+        method(made, *args, **kwargs)
+
+    return making
+
+
+def _seeding(words: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def seeding(*args: Any, **kwargs: Any) -> Any:
+        recorder = _current.get()
+        seeded = words == "random.Random" and any(x is not None for x in (*args[1:], *kwargs.values()))
+        own = sys._getframe(1).f_globals.get("__name__") == "minigrad.random"  # its generator is recorded
+        if recorder is not None and not recorder.paused and not seeded and not own:
+            recorder.refuse(
+                words,
+                "random numbers without a seed, which would be the same in every replay",
+                "draw from minigrad.default_generator(), or pass a generator as an argument",
+            )
+        return method(*args, **kwargs)
+
+    return seeding
+
+
 def _step(step: Callable[..., Any]) -> Callable[..., Any]:
     def recorded(optimizer: Optimizer, closure: Callable[[], Any] | None = None) -> Any:
         recorder = _current.get()
         return step(optimizer, closure) if recorder is None else record_step(recorder, optimizer, closure)
 
     return recorded
+
+
+def _packing(state_dict: Callable[..., Any]) -> Callable[..., Any]:
+    def packing(optimizer: Optimizer) -> Any:
+        recorder = _current.get()
+        if recorder is not None and optimizer not in recorder.own_objects:
+            recorder.refuse(
+                f"{type(optimizer).__name__}.state_dict",
+                "a state that Python copies, and that would be the same in every replay",
+                "call it outside the compiled function",
+            )
+        return state_dict(optimizer)
+
+    return packing
 
 
 def _refusing(cls: type, step: Callable[..., Any]) -> Callable[..., Any]:

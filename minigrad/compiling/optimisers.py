@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,9 @@ def record_step(recorder: Any, optimizer: Optimizer, closure: Callable[[], Any] 
     """optimizer.step(closure), done and recorded."""
     loss = None if closure is None else optimizer._evaluate(closure)
     written = f"{optimizer._name}.step"
+    if optimizer in recorder.own_objects:
+        _own_step(recorder, optimizer, written)
+        return loss
     steps = _Steps.of(recorder, optimizer)
     for i, option, slots, p, g, kept in optimizer._plans():
         step: Any = 0
@@ -33,6 +37,23 @@ def record_step(recorder: Any, optimizer: Optimizer, closure: Callable[[], Any] 
         p._touch(written)
         optimizer._update(steps.options(i, option), step, x, g, np.empty_like(x), np.empty_like(x), *kept)
     return loss
+
+
+def _own_step(recorder: Any, optimizer: Optimizer, written: str) -> None:
+    """A step of an optimiser that the function has made: its options and counts are constants, its state is new."""
+    for _, option, slots, p, g, kept in optimizer._plans():
+        step = 0
+        if slots:
+            optimizer._begin(option, slots, p)
+            state = optimizer.state[p]
+            for name in slots:
+                if type(state[name]) is np.ndarray:
+                    state[name] = recorder.call(np.copy, (state[name],))
+            kept = [state[name] for name in slots]
+            state["step"] = step = state.get("step", 0) + 1
+        x = p._writable()
+        p._touch(written)
+        optimizer._update(option, step, x, g, np.empty_like(x), np.empty_like(x), *kept)
 
 
 class _Steps:
@@ -48,10 +69,7 @@ class _Steps:
         self.counts: dict[int, Any] = {}
         self.made: dict[Tensor, int] = {}  # in this program
         self.floors: dict[int, float] = {}  # what each group's update adds to a root, which was checked for its dtypes
-        self.sizes = self._sizes()
-
-    def _sizes(self) -> list[int]:
-        return [len(group["params"]) for group in self.optimizer.param_groups]
+        self.params = [list(group["params"]) for group in optimizer.param_groups]
 
     @classmethod
     def of(cls, recorder: Any, optimizer: Optimizer) -> _Steps:
@@ -123,10 +141,10 @@ class _Steps:
     def begin(self) -> None:
         """Before a replay: Stale where options or states are not what they were."""
         optimizer = self.optimizer
-        if len(optimizer.param_groups) != len(self.sizes):
+        if len(optimizer.param_groups) != len(self.params):
             raise Stale
-        for group, n in zip(optimizer.param_groups, self.sizes, strict=True):
-            if len(group["params"]) != n:
+        for group, params in zip(optimizer.param_groups, self.params, strict=True):
+            if len(group["params"]) != len(params) or not all(map(operator.is_, group["params"], params)):
                 raise Stale
         for i, fixed in self.fixed.items():
             option, floor = optimizer._current(i)

@@ -5,15 +5,43 @@ from __future__ import annotations
 import builtins
 import dis
 import inspect
+import os
+import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["Outside"]
+__all__ = ["Outside", "is_installed", "is_users", "own_vars"]
 
 _SIMPLE = (bool, int, float, complex, str, bytes, type(None))
-_MOST = 200  # names, among those of functions that functions call
 _MISSING = object()
+_PYTHONS = os.path.dirname(os.__file__) + os.sep  # the folder of the standard library
+
+
+def is_users(module: Any) -> bool:
+    """Whether a module, by its name, is neither Python's nor NumPy's nor of this package: by where its file lies."""
+    top = str(module).partition(".")[0]
+    if top in ("minigrad", "numpy"):
+        return str(module).startswith("minigrad.book")
+    if top not in sys.stdlib_module_names or top == "__main__":
+        return True
+    file = getattr(sys.modules.get(top), "__file__", None)
+    return file is not None and not os.path.abspath(file).startswith(_PYTHONS)
+
+
+def is_installed(module: Any) -> bool:
+    """Whether a module is of an installed package: its classes and functions are taken to stay as they are."""
+    file = getattr(sys.modules.get(str(module)), "__file__", None) or ""
+    return f"{os.sep}site-packages{os.sep}" in file or f"{os.sep}dist-packages{os.sep}" in file
+
+
+def own_vars(x: Any) -> dict[str, Any] | None:
+    """The attributes of x itself, found without code of the user's; None for an object that has no place for any."""
+    try:
+        held = object.__getattribute__(x, "__dict__")
+    except AttributeError:
+        return None
+    return held if isinstance(held, dict) else None
 
 
 class Outside:
@@ -39,11 +67,14 @@ class Outside:
         seen: set[Any] = set()
         todo = [self._function]
         for f in todo:  # grows while it is read
-            f = getattr(f, "__wrapped__", f)
-            f = getattr(f, "__func__", f)
+            wrapped = (own_vars(f) or {}).get("__wrapped__")
+            if wrapped is not None:  # by a decorator, whose own code runs too
+                todo.append(wrapped)
+            if isinstance(f, (types.MethodType, staticmethod, classmethod)):
+                f = f.__func__
             if not isinstance(f, types.FunctionType):
                 f = inspect.getattr_static(type(f), "__call__", None)
-            if not isinstance(f, types.FunctionType) or f in seen or _is_a_packages(f):
+            if not isinstance(f, types.FunctionType) or f in seen or not is_users(f.__globals__.get("__name__", "")):
                 continue
             seen.add(f)
             table = f.__globals__
@@ -51,7 +82,7 @@ class Outside:
             names = dict.fromkeys(_globals(f.__code__))
             places += [(table, name) for name in names if name in table or not hasattr(builtins, name)]
             for holder, name in places:
-                if (id(holder), name) not in self._known and len(self.names) < _MOST:
+                if (id(holder), name) not in self._known:
                     self._known.add((id(holder), name))
                     self._places.append((holder, name))
                     self.names.append(name)
@@ -94,7 +125,3 @@ def _globals(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _globals(constant)
-
-
-def _is_a_packages(f: Callable[..., Any]) -> bool:
-    return (getattr(f, "__module__", None) or "").partition(".")[0] in ("minigrad", "numpy")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiling.calls import Calls
-from minigrad.compiling.program import Cell
+from minigrad.compiling.optimisers import Stale
+from minigrad.compiling.program import Cell, Value
 from minigrad.compiling.traced import Traced, TracedGenerator
 from minigrad.compiling.world import World
 from minigrad.nn.module import Module
@@ -38,10 +39,15 @@ class Places(Calls):
         self.modules: dict[Module, bool] = {}
         self.optimisers: dict[int, Any] = {}
         self.closing: list[Callable[[], None]] = []
+        self.begins: list[Callable[[], None]] = []
+        self.ends: list[Callable[[], None]] = []
+        self.own_objects: weakref.WeakSet[Any] = weakref.WeakSet()  # modules and optimisers that the function makes
         self._fixed: dict[int, Any] = {}  # plain arrays that tensors of the function's own hold
         self._born: dict[int, weakref.ref[Tensor]] = {}
         self._own_leaves: dict[int, Leaf] = {}
-        self._shown: set[Module] = set()
+        self._shown: weakref.WeakSet[Module] = weakref.WeakSet()
+        self._buffers: list[tuple[dict[str, Any], str]] = []  # where they are
+        self._shared: set[tuple[Cell, Cell | None]] = set()  # whose arrays are one
         self._generators: dict[np.random.Generator, TracedGenerator] = {}
 
     def cell(self, key: tuple[Any, ...], owner: Any, words: str, read: Callable[[], Any], write: Any) -> Cell:
@@ -56,22 +62,50 @@ class Places(Calls):
     def look(self, cell: Cell) -> Any:
         """What a cell holds now, as a stand-in; None for none."""
         array = cell.read()
-        if array is None or id(array) in self._fixed:
+        if array is None:
             cell.looked = cell.looked or not cell.assigned
+            return array
+        if id(array) in self._fixed:
+            if not cell.assigned:
+                self._share(cell, None, array)
             return array
         known = self._known.get(id(array))
         if known is None:
             known = self._known[id(array)] = self.traced(array, "cell")
             known.value.cell, cell.before = cell, known.value
+        elif not cell.assigned and known.value is not cell.before:
+            self._share(cell, known.value.cell, array)
         return known
+
+    def _share(self, cell: Cell, other: Cell | None, array: Any) -> None:
+        """The program holds for as long as a cell has the array that another has; None: that very array."""
+        if (cell, other) in self._shared:
+            return
+        self._shared.add((cell, other))
+
+        def same() -> None:
+            if cell.read() is not (array if other is None else other.read()):
+                raise Stale
+
+        self.begins.append(same)
+
+    def _constant(self, array: Any) -> Value:
+        value = super()._constant(array)
+        if value.cell is not None:  # an array that the function has by another name too
+            self._share(value.cell, None, array)
+        return value
 
     def _put(self, write: Callable[[Any], None], array: Any) -> None:
         """Leave an array in a place that may be looked at again."""
         if isinstance(array, Traced):
             self._known[id(array.array)] = array
             array = array.array
-        elif array is not None and id(array) not in self._known:
-            self._fixed[id(array)] = array
+        elif array is not None:
+            known = self._known.get(id(array))
+            if known is None:
+                self._fixed[id(array)] = array
+            elif known.value.cell is not None:
+                self._share(known.value.cell, None, array)
         write(array)
 
     def own(self, t: Tensor) -> None:
@@ -97,10 +131,9 @@ class Places(Calls):
     def of_tensor(self, t: Tensor) -> Any:
         """What a tensor holds: a stand-in, or the plain array of a tensor that the function made from one."""
         array = DATA.__get__(t)
-        known = self._known.get(id(array))
-        if known is not None:
-            return known
-        return array if id(array) in self._fixed else self.look(self._cell_of_tensor(t))
+        if id(t) not in self._born:
+            return self.look(self._cell_of_tensor(t))
+        return self._known.get(id(array), array)
 
     def set_tensor(self, t: Tensor, array: Any) -> None:
         """A tensor is given an array."""
@@ -145,9 +178,31 @@ class Places(Calls):
 
     def enter(self, module: Module) -> None:
         """A module runs: its buffers are seen as stand-ins, and its mode is one that the program holds for."""
-        if module not in self.modules:
+        if module in self.modules:
+            return
+        if self._is_own(module):
+            self._own_buffers(module)
+        else:
             self.modules[module] = module.training
             self.show_buffers(module)
+
+    def _is_own(self, module: Module) -> bool:
+        """Whether the function has made a module, or copied it with all that is in it."""
+        parts = vars(module).values()
+        return (
+            module in self.own_objects
+            or any(isinstance(p, Tensor) and id(p) in self._born for p in parts)
+            or any(isinstance(p, Module) and self._is_own(p) for p in parts)
+        )
+
+    def _own_buffers(self, module: Module) -> None:
+        """The buffers of a module that the function has made are the program's own arrays."""
+        if module not in self._shown:
+            self._shown.add(module)
+            places = vars(module)
+            for name in module._buffers:
+                if type(places.get(name)) is np.ndarray:
+                    places[name] = self.call(np.copy, (places[name],))
 
     def show_buffers(self, module: Module) -> None:
         """A module's buffers are seen as stand-ins from now on."""
@@ -156,7 +211,10 @@ class Places(Calls):
         self._shown.add(module)
         places = vars(module)
         for name in module._buffers:
-            if isinstance(places.get(name), np.ndarray):
+            held = places.get(name)
+            if isinstance(held, np.generic):  # `self.n = self.n + 1` has made a number of an array ()
+                places[name] = held = np.asarray(held)
+            if held is None or isinstance(held, np.ndarray):
                 self._show(module, places, name)
 
     def _show(self, module: Module, places: dict[str, Any], name: str) -> None:
@@ -164,11 +222,33 @@ class Places(Calls):
             ("buffer", id(module), name),
             module,
             f"{type(module).__name__}.{name}",
-            lambda: self.arrays(places[name]),
+            lambda: self.arrays(places.get(name)),
             lambda new: places.__setitem__(name, new),
         )
         places[name] = self.look(cell)
+        self._buffers.append((places, name))
         self.closing.append(lambda: cell.write(cell.read()))
+
+    def close_cells(self) -> None:
+        """What the cells hold at the end."""
+        for places, name in self._buffers:
+            held = places.get(name)
+            if isinstance(held, Traced):  # one that was assigned is not known by its array
+                self._known[id(held.array)] = held
+            elif isinstance(held, np.generic):
+                places[name] = np.asarray(held)
+        for cell in self.cells.values():
+            last = cell.read()
+            unseen = cell.assigned and cell.before is None and not cell.looked  # a replay may find another array there
+            cell.changed = unseen or last is not cell.first
+            if cell.changed:
+                known = self._known.get(id(last))
+                if known is None or known.value.kind == "constant":
+                    last = None if last is None else last.copy("K")  # the place's own, which may be written into
+                    cell.write(last)
+                    cell.after = last if last is None else last.copy("K")
+                else:
+                    cell.after = known.value
 
     def generator(self, generator: Any) -> Any:
         """The stand-in for a generator, whose draws every replay makes anew."""

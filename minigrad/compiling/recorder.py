@@ -31,8 +31,6 @@ class Recorder(Places):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.begins: list[Callable[[], None]] = []
-        self.ends: list[Callable[[], None]] = []
         self._arguments: list[tuple[Tensor, Any]] = []  # the function's own Tensors for those given, and their arrays
         self._leaf_arguments: set[int] = set()
         self._containers: list[tuple[Any, list[Any]]] = []  # its own lists and dicts, and what was in them
@@ -156,12 +154,7 @@ class Recorder(Places):
     def finish(self, result: Any) -> Program:
         """The program, and what the recorded call itself returns."""
         returned = rebuilt(result, self._returned)
-        for cell in self.cells.values():
-            last = cell.read()
-            cell.changed = last is not cell.first
-            if cell.changed:
-                known = self._known.get(id(last))
-                cell.after = last if known is None else known.value
+        self.close_cells()
         return Program(
             inputs=self.inputs,
             cells=list(self.cells.values()),

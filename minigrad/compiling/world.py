@@ -9,29 +9,50 @@ from __future__ import annotations
 import builtins
 import dis
 import functools
-import operator
 import random
 import sys
 import types
 import zlib
+from collections import UserDict, UserList, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from minigrad.compiling.optimisers import Stale
+from minigrad.compiling.held import (
+    MANY,
+    MISSING,
+    SCALARS,
+    Lines,
+    alike,
+    content,
+    put_back,
+    put_state,
+    same_state,
+    state_of,
+)
+from minigrad.compiling.outside import is_installed, is_users, own_vars
 from minigrad.nn.module import Module
+from minigrad.op import Op
 from minigrad.optim.optimizer import Optimizer
+from minigrad.optim.schedule import LRScheduler
 from minigrad.tensor import Tensor
 
 __all__ = ["World", "checksum"]
 
-_SCALARS = (int, float, complex, str, bytes, bool, type(None))
-_MANY = 256  # entries of a list or dict whose own parts are looked at
 _LONG = 1 << 14  # entries of a list or dict that is taken to stay as it is
+_MANY_PARTS = 1024  # entries of a list or dict in which lists and dicts are looked at
 _MOST = 4096  # objects
-_MISSING = object()
-_KNOWN = {"minigrad", "numpy", *sys.stdlib_module_names} - {"__main__"}
+_INSIDE = (list, tuple, dict, set, frozenset, deque, bytearray, types.MappingProxyType)
+# Functions and attributes by which a text becomes the name of an attribute.
+_BY_TEXT = {"getattr", "hasattr", "setattr", "delattr", "vars", "__dict__", "attrgetter", "__getattribute__"}
+_EXCHANGED = (Op, LRScheduler)  # classes whose methods are others while one records: see exchange
+# Where NumPy keeps what it does about overflow and the like; another object at each call if it is not there.
+_TROUBLE = getattr(getattr(sys.modules.get("numpy._core.umath"), "_extobj_contextvar", None), "get", object)
+_UNSAID = {"forward", "__call__"}  # methods that are called without their names
+
+
+Part = tuple[str, Any, str | None]  # words, an object, and the name of the attribute that has to be named to read it
 
 
 def checksum(array: Any) -> int:
@@ -43,7 +64,7 @@ class World:
     """What is outside a function, as it is now."""
 
     def __init__(self, function: Any, arguments: Any) -> None:
-        self.places: list[tuple[str, Any, Any, Any]] = []  # (kind, container, key, what is there)
+        self.places: list[tuple[str, Any, Any, Any]] = []  # (kind, container, key, what is there): see held
         self.arrays: list[tuple[str, Any, int, Any]] = []  # (words, array, checksum, copy of a small one)
         self.generators: list[tuple[str, Any, Any]] = []
         self.modules: list[Module] = []
@@ -51,140 +72,198 @@ class World:
         self.tensors: list[tuple[Any, Any]] = []  # those that the function has met, and their nodes
         self._words: dict[int, str] = {}
         self._seen: dict[int, Any] = {}
-        self._classes: list[type] = []
-        self._parts: dict[int, list[tuple[str, Any]]] = {}  # what is in an object, with its words
+        self._by_name: list[tuple[str, Any, Any, set[str]]] = []  # modules, classes, ...: read by names in the code
+        self._parts: dict[int, list[Part]] = {}  # what is in an object
+        self._options: set[int] = set()  # the groups of optimisers, whose numbers each replay reads anew
+        self._large: list[tuple[str, Any]] = []  # lists and dicts whose parts are looked at last
         self._names: set[str] = set()
+        self._texts: set[str] = set()
         self._named: set[int] = {id(function)}
         self._roots = [function, *(x for x in arguments if not isinstance(x, np.ndarray))]
-        for x in self._roots:
-            self._look("the function" if x is function else "an argument", x)
-        self._trouble = np.geterr()
+        self._look([("the function" if x is function else "an argument", x, None) for x in self._roots])
+        self._trouble, self._held = np.geterr(), _TROUBLE()
         self._random = random.getstate()
         self._legacy = np.random.get_state()  # noqa: NPY002  # the old ones are what a function may use
 
     # What there is
 
-    def _look(self, words: str, x: Any) -> None:
-        queue = [(words, x)]
-        for done, (words, x) in enumerate(queue, start=1):  # grows while it is read
-            known = isinstance(x, (_SCALARS, Tensor)) or id(x) in self._seen or len(self._seen) > _MOST
-            if not known:
+    def _look(self, queue: list[Part]) -> None:
+        while queue:
+            for words, x, _ in queue:  # grows while it is read
+                if isinstance(x, (SCALARS, Tensor)) or id(x) in self._seen or len(self._seen) > _MOST:
+                    continue
                 self._seen[id(x)] = x
                 self._words[id(x)] = words
-                self._parts[id(x)] = [*self._within(words, x)]
-                queue.extend(self._parts[id(x)])
-            if done == len(queue):
-                queue.extend(self._methods())
+                self._parts[id(x)] = found = [*self._within(words, x)]
+                queue.extend(found)
+            # Code that has been read since may have more names.
+            if self._names & _BY_TEXT:
+                self._names |= self._texts
+            queue = [part for held in self._by_name for part in self._newly_named(*held)]
+            if not queue and self._large:
+                words, x = self._large.pop()
+                queue = [(f"{words}[{key!r}]", part, None) for key, part in _items(x) if isinstance(part, _INSIDE)]
+                self._parts[id(x)] += queue[:]
 
-    def _methods(self) -> list[tuple[str, Any]]:
-        """Methods of the classes met so far, by names in the code met so far, that have not been looked at."""
-        found = []
-        for cls in self._classes:
-            for name, part in vars(cls).items():
-                method = getattr(part, "__func__", getattr(part, "fget", part))
-                called = name == "forward" or (name.startswith("__") and name not in ("__init__", "__new__"))
-                named = called or name in self._names
-                if named and isinstance(method, types.FunctionType) and id(method) not in self._seen:
-                    found.append(("a method", method))
-        return found
+    def _newly_named(self, words: str, x: Any, held: Any, done: set[str]) -> list[Part]:
+        """What a module, a class or an object of a library has under names in the code that were not looked up yet."""
+        keys, installed = set(held), isinstance(x, type) and is_installed(x.__module__)
+        if isinstance(x, type):  # may get one that stands before what it inherits
+            keys = {name for cls in x.__mro__ if is_users(cls.__module__) for name in vars(cls)}
+        names = (keys & (self._names | _UNSAID)) - done
+        done |= names
+        parts: list[Part] = []
+        for name in sorted(names):
+            part = held.get(name, MISSING)
+            if not isinstance(x, type):
+                self.places.append(("name", held, name, part))
+            elif not installed and not (issubclass(x, _EXCHANGED) and (callable(part) or part is MISSING)):
+                self.places.append(("class", x, name, part))
+            parts += [(f"{words}.{name}", inner, None) for inner in _behind(part)]
+        if isinstance(x, type) and "__dict__" not in done:  # operators and the like, which are called without names
+            done.add("__dict__")
+            special = [name for name in held if name.startswith("__") and name not in ("__init__", "__new__")]
+            found = [(f"{words}.{name}", inner) for name in special for inner in _behind(held[name])]
+            parts += [(method, f, None) for method, f in found if isinstance(f, types.FunctionType)]
+        self._parts[id(x)] += parts
+        return parts
 
-    def _within(self, words: str, x: Any) -> Iterator[tuple[str, Any]]:
+    def _within(self, words: str, x: Any) -> Iterator[Part]:
+        """What is in x; and what is to be compared is noted."""
+        kind = type(x)
+        users = is_users(kind.__module__)
         if isinstance(x, np.ndarray):
             self.arrays.append((words, x, checksum(x), x.copy() if x.nbytes < 1 << 16 else None))
+        elif isinstance(x, (np.random.Generator, np.random.RandomState, random.Random)):
+            self.generators.append((words, x, state_of(x)))
         elif isinstance(x, Iterator):
             self.iterators.append((words, x))
-        elif isinstance(x, (np.random.Generator, np.random.RandomState)):
-            self.generators.append((words, x, _state(x)))
         elif isinstance(x, types.FunctionType):
-            yield from self._of_function(x)
+            yield from self._of_function(words, x)
         elif isinstance(x, types.MethodType):
-            yield words, x.__func__
-            yield words, x.__self__
+            yield words, x.__func__, None
+            yield words, x.__self__, None
         elif isinstance(x, functools.partial):
-            yield from ((words, part) for part in (x.func, x.args, x.keywords))
-        elif isinstance(x, (list, tuple)):
-            if isinstance(x, list) and len(x) < _LONG:
-                self.places.append(("list", x, None, list(x)))
-            if len(x) <= _MANY:
-                yield from ((f"{words}[{i}]", part) for i, part in enumerate(x))
-        elif isinstance(x, dict):
-            if len(x) < _LONG:
-                self.places.append(("dict", x, None, dict(x)))
-            if len(x) <= _MANY:
-                yield from ((f"{words}[{key!r}]", part) for key, part in x.items())
+            yield from ((words, part, None) for part in (x.func, x.args, x.keywords))
         elif isinstance(x, Optimizer):
-            if "param_groups" in self._names:  # else each replay reads its options anew
-                yield from ((f"{words}.param_groups", {**group, "params": None}) for group in x.param_groups)
-                for group in x.param_groups:
-                    self.places.append(("dict", group, None, dict(group)))
-        elif isinstance(x, (types.ModuleType, type)):
-            if _is_users(x.__name__) and _is_users(getattr(x, "__module__", "")):
-                for name in sorted(self._names & vars(x).keys()):
-                    yield from self._name("name", vars(x), name, f"{words}.{name}")
-                if isinstance(x, type):
-                    self._classes.append(x)
-        elif type(x).__module__ == "minigrad.compiling.compiled":
-            yield words, x.function
-        elif isinstance(x, Module) or (hasattr(x, "__dict__") and _is_users(type(x).__module__)):
-            buffers = set()
-            if isinstance(x, Module):
-                buffers = set(x._buffers)
-                self.modules.append(x)
-            held = {name: part for name, part in vars(x).items() if name not in buffers}
-            self.places.append(("attributes", x, buffers, held))
-            yield from ((f"{words}.{name}", part) for name, part in held.items())
-            yield from ((f"the class of {words}", cls) for cls in type(x).__mro__)
+            groups = x.param_groups
+            self._options.update(map(id, (groups, *groups)))
+            self.places.append(("list", groups, None, list(groups)))
+            self.places.extend(("dict", group, None, dict(group)) for group in groups)
+            self._words.update((id(group), f"{words}.param_groups[{i}]") for i, group in enumerate(groups))
+            yield from ((f"the class of {words}", cls, None) for cls in kind.__mro__)
+        elif isinstance(x, types.ModuleType):
+            if is_users(str(vars(x).get("__name__"))):
+                self._by_name.append((words, x, vars(x), set()))
+        elif isinstance(x, type):
+            if is_users(x.__module__):
+                self._by_name.append((words, x, vars(x), set()))
+                yield from ((f"the class of {words}", cls, None) for cls in x.__mro__[1:])
+        elif kind.__module__ == "minigrad.compiling.compiled":
+            yield words, x.function, None
+        else:
+            if isinstance(x, _INSIDE):
+                yield from self._of_container(words, x)
+            held = own_vars(x)
+            if users or _has_open_attributes(x):
+                yield from self._of_object(words, x, held)
+            elif held:
+                self._by_name.append((words, x, held, set()))
+                yield words, held.get("__wrapped__"), None
 
-    def _of_function(self, f: types.FunctionType) -> Iterator[tuple[str, Any]]:
-        if not _is_users(f.__module__ or ""):
+    def _of_container(self, words: str, x: Any) -> Iterator[Part]:
+        if not isinstance(x, (tuple, frozenset)):
+            kinds = (list, dict, set, deque, bytearray)
+            kind = next((cls.__name__ for cls in kinds if isinstance(x, cls)), "proxy")
+            if len(x) < _LONG:
+                self.places.append((kind, x, None, dict(x) if kind in ("dict", "proxy") else list(x)))
+        if len(x) <= MANY:
+            yield from ((f"{words}[{key!r}]", part, None) for key, part in _items(x))
+        elif len(x) <= _MANY_PARTS and not isinstance(x, bytearray):
+            self._large.append((words, x))
+
+    def _of_object(self, words: str, x: Any, held: dict[str, Any] | None) -> Iterator[Part]:
+        """Its attributes. A Module's and the contents of a UserDict are read by code that is not looked at."""
+        buffers = set()
+        if isinstance(x, Module):
+            buffers = set(x._buffers)
+            self.modules.append(x)
+        if held is not None:
+            own = {name: part for name, part in held.items() if name not in buffers}
+            self.places.append(("attributes", x, buffers, own))
+            named = _is_read_by_name(x)
+            yield from ((f"{words}.{name}", part, name if named else None) for name, part in own.items())
+        slots = {
+            name: slot
+            for cls in type(x).__mro__
+            if is_users(cls.__module__)
+            for name, slot in vars(cls).items()
+            if isinstance(slot, types.MemberDescriptorType)
+        }
+        if slots:
+            there = content(("slots", x, slots, None))
+            self.places.append(("slots", x, slots, there))
+            yield from ((f"{words}.{name}", part, name) for name, part in there.items())
+        yield from ((f"the class of {words}", cls, None) for cls in type(x).__mro__)
+
+    def _of_function(self, words: str, f: types.FunctionType) -> Iterator[Part]:
+        named = id(f) in self._named  # by the function that is compiled: see outside
+        yield words, vars(f).get("__wrapped__"), None
+        if not is_users(str(f.__globals__.get("__name__", ""))):
             return
         names: set[str] = set()
         codes = [f.__code__]
         for code in codes:  # grows while it is read
             for instruction in dis.get_instructions(code):
-                if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL"):
+                if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"):
                     names.add(instruction.argval)
             self._names.update(code.co_names)
-            codes.extend(part for part in code.co_consts if isinstance(part, types.CodeType))
-        named = id(f) in self._named  # by the function that is compiled: see outside
+            constants = list(code.co_consts)
+            for constant in constants:  # grows while it is read
+                if isinstance(constant, types.CodeType):
+                    codes.append(constant)
+                elif isinstance(constant, (tuple, frozenset)):
+                    constants.extend(constant)
+                elif isinstance(constant, str) and constant.isidentifier():
+                    self._texts.add(constant)
+        if not is_installed(f.__globals__.get("__name__")):
+            self.places.append(("code", f, None, [f.__code__, f.__defaults__, f.__kwdefaults__]))
+            self.places.append(("named", vars(f), None, dict(vars(f))))
+            self._words[id(vars(f))] = words
+            yield from ((f"{words}.{name}", part, name) for name, part in vars(f).items())
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
-            try:
-                found = cell.cell_contents
-            except ValueError:
-                found = _MISSING
+            found = content(("cell", cell, name, None))
             self.places.append(("cell" if named else "variable", cell, name, found))
             self._named.update([id(found)] if named else [])
-            yield name, found
+            yield name, found, None
         for name in sorted(names):
             if name in f.__globals__ or not hasattr(builtins, name):
-                self._named.update([id(f.__globals__.get(name))] if named else [])
-                yield from self._name("global" if named else "name", f.__globals__, name, name)
-        yield from (("a default", part) for part in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()))
-
-    def _name(self, kind: str, held: Any, name: str, words: str) -> Iterator[tuple[str, Any]]:
-        found = held.get(name, _MISSING)
-        self.places.append((kind, held, name, found))
-        yield words, found
+                found = f.__globals__.get(name, MISSING)
+                self.places.append(("global" if named else "name", f.__globals__, name, found))
+                self._named.update([id(found)] if named else [])
+                yield name, found, None
+        defaults = *(f.__defaults__ or ()), f.__kwdefaults__
+        yield from (("a default", part, None) for part in defaults)
 
     # Whether it is still so
 
     def changes(self, known: Any, lent: Any) -> Iterator[str]:
         """What has changed since, in words. known, lent: ids of arrays and generators that a program takes care of."""
-        for kind, container, key, before in self.places:
-            now = _content(kind, container, key)
-            if not _same(kind, now, before):
-                yield self._what(kind, container, key, before, now)
+        for place in self.places:
+            now = content(place)
+            if not alike(place, now):
+                yield self._what(*place, now)
         for words, x in self.iterators:
             yield f"{words}, a {type(x).__name__}, may be read from: a replay would not go on to what comes next"
         for words, array, before, _ in self.arrays:
             if id(array) not in known and checksum(array) != before:
                 yield f"{words}, an array {array.dtype} {array.shape}, is written into"
         for words, generator, before in self.generators:
-            if id(generator) not in lent and not _same_state(_state(generator), before):
+            if id(generator) not in lent and not same_state(state_of(generator), before):
                 yield f"{words} is drawn from, a generator that the program does not know of"
         if random.getstate() != self._random:
             yield "Python's own random numbers are drawn"
-        if not _same_state(np.random.get_state(), self._legacy):  # noqa: NPY002  # as above
+        if not same_state(np.random.get_state(), self._legacy):  # noqa: NPY002  # as above
             yield "NumPy's global random numbers are drawn"
         for t, node in self.tensors:
             if t._node is not node:
@@ -193,42 +272,32 @@ class World:
     def _what(self, kind: str, container: Any, key: Any, before: Any, now: Any) -> str:
         if kind in ("cell", "variable", "global", "name"):
             return f"{key} is given another value"
+        if kind == "class":
+            return f"{container.__name__}.{key} is given another value"
         words = self._words.get(id(container), "a list or dict outside")
-        if kind == "list":
-            return f"{words}, a list, is changed"
-        changed = [k for k in {**before, **now} if before.get(k, _MISSING) is not now.get(k, _MISSING)]
-        name = f"{type(container).__name__}" if kind == "attributes" else words
-        mark = f".{changed[0]}" if kind == "attributes" else f"[{changed[0]!r}]"
+        if kind == "code":
+            return f"{words}, a function, is changed"
+        if type(before) is list:
+            return f"{words}, a {kind}, is changed"
+        changed = [k for k in {**before, **now} if before.get(k, MISSING) is not now.get(k, MISSING)]
+        if not changed:
+            return f"{words}, a dict, gets another order"
+        attribute = kind in ("attributes", "slots", "named")
+        name = f"{type(container).__name__}" if kind in ("attributes", "slots") else words
+        mark = f".{changed[0]}" if attribute else f"[{changed[0]!r}]"
         return f"{name}{mark} is given another value"
 
     def restore(self) -> None:
         """Put back what can be put back."""
-        for kind, container, key, before in self.places:
-            if _same(kind, _content(kind, container, key), before):
-                continue
-            if kind in ("cell", "variable"):
-                if before is _MISSING:
-                    del container.cell_contents
-                else:
-                    container.cell_contents = before
-            elif kind in ("global", "name"):
-                if before is _MISSING:
-                    container.pop(key, None)
-                elif isinstance(container, dict):
-                    container[key] = before
-            elif kind == "list":
-                container[:] = before
-            else:
-                held = container if kind == "dict" else vars(container)
-                for name in [k for k in held if k not in before and not (kind == "attributes" and k in key)]:
-                    del held[name]
-                held.update(before)
+        for place in self.places:
+            if not alike(place, content(place)):
+                put_back(place)
         for _, array, before, copy in self.arrays:
             if copy is not None and array.flags.writeable and checksum(array) != before:
                 np.copyto(array, copy)
         for _, generator, before in self.generators:
-            if not _same_state(_state(generator), before):
-                _put(generator, before)
+            if not same_state(state_of(generator), before):
+                put_state(generator, before)
         random.setstate(self._random)
         np.random.set_state(self._legacy)  # noqa: NPY002  # as above
 
@@ -237,120 +306,55 @@ class World:
         found = {key for key, x in self._seen.items() if isinstance(x, types.FunctionType)} | set(map(id, self._roots))
         queue = list(found)
         for x in queue:  # grows while it is read
-            for words, part in self._parts.get(x, ()):
-                named = not self._is_plain(self._seen[x]) or words.rpartition(".")[2] in self._names
-                if id(part) not in found and (named or isinstance(part, type)):
+            for _, part, name in self._parts.get(x, ()):
+                if id(part) not in found and (name is None or name in self._names or isinstance(part, type)):
                     found.add(id(part))
                     queue.append(id(part))
         return found
 
-    @staticmethod
-    def _is_plain(x: Any) -> bool:
-        """Whether x is an object of the user's; of a module, code that is not looked at may read any attribute."""
-        return not isinstance(x, (Module, list, tuple, dict, type)) and _is_users(type(x).__module__)
-
     def guard(self) -> Callable[[], None]:
         """A function that raises Stale where attributes or lists hold something else than now; names: see outside."""
-        bound: dict[str, Any] = {"Stale": Stale, "missing": _MISSING, "same": operator.is_}
-        bound.update(geterr=np.geterr, trouble=self._trouble)
-        # What an op quietens is noted only where it was not quiet before.
-        lines = ["def begin():", "    if geterr() != trouble: raise Stale"]
-
-        def name(x: Any) -> str:
-            bound[f"k{len(bound)}"] = x
-            return f"k{len(bound) - 1}"
-
-        def expect(read: str, x: Any) -> None:
-            k = name(x)
-            lenient = isinstance(x, _SCALARS) and x is not None
-            zero = f" or str(x) != {str(x)!r}" if isinstance(x, float) else ""  # 0.0 is not -0.0
-            other = f" and (type(x) is not {name(type(x))} or x != {k}{zero})" if lenient else ""
-            lines.append(f"    x = {read}")
-            lines.append(f"    if x is not {k}{other}: raise Stale")
-
+        lines = Lines()
+        lines.bound.update(geterr=np.geterr, trouble=self._trouble, held=_TROUBLE, first=self._held)
+        lines.lines.append("def begin():")
+        # What an op quietens is noted only where it was not quiet before. To ask for the object that NumPy keeps this
+        # in takes a fiftieth of the time that geterr() takes.
+        lines.stale_if("held() is not first and geterr() != trouble")
         read = self._read()
-        for kind, container, key, before in self.places:
-            if kind in ("list", "dict", "attributes") and id(container) not in read and id(container) in self._seen:
-                continue
-            if kind == "attributes" and self._is_plain(container):
-                held = name(vars(container))
-                for k in before.keys() & self._names:
-                    expect(f"{held}.get({k!r}, missing)", before[k])
-                continue
-            if kind == "variable":
-                if before is not _MISSING:
-                    expect(f"{name(container)}.cell_contents", before)
-            elif kind == "name":
-                expect(f"{name(container)}.get({key!r}, missing)", before)
-            elif kind == "list":
-                held = name(container)
-                lines.append(f"    if len({held}) != {len(before)}: raise Stale")
-                if len(before) > _MANY:
-                    lines.append(f"    if not all(map(same, {held}, {name(before)})): raise Stale")
-                    continue
-                for i, x in enumerate(before):
-                    expect(f"{held}[{i}]", x)
-            elif kind in ("dict", "attributes"):
-                there = container if kind == "dict" else vars(container)
-                held = name(there)
-                lines.append(f"    if len({held}) != {len(there)}: raise Stale")
-                if len(before) > _MANY:
-                    lines.append(f"    if not all(map(same, {held}.values(), {name([*before.values()])})): raise Stale")
-                    continue
-                for k, x in before.items():
-                    expect(f"{held}.get({repr(k) if isinstance(k, str) else name(k)}, missing)", x)
+        if "param_groups" in self._names:
+            read |= self._options
+        for place in self.places:
+            kind, container, *_ = place
+            kept = id(container) in self._seen or id(container) in self._options
+            if kind in ("cell", "variable", "global", "name", "class", "named") or not kept or id(container) in read:
+                by_name = kind == "named" or (kind in ("attributes", "slots") and _is_read_by_name(container))
+                lines.add(place, self._names if by_name else None)
         for t, node in self.tensors:
-            lines.append(f"    if {name(t)}._node is not {name(node)}: raise Stale")
-        lines.append("    return")
-        exec(compile("\n".join(lines), "<minigrad compile: what is outside>", "exec"), bound)
-        begin: Callable[[], None] = bound["begin"]
+            lines.stale_if(f"{lines.name(t)}._node is not {lines.name(node)}")
+        lines.lines.append("    return")
+        exec(compile("\n".join(lines.lines), "<minigrad compile: what is outside>", "exec"), lines.bound)
+        begin: Callable[[], None] = lines.bound["begin"]
         return begin
 
 
-def _is_users(module: str) -> bool:
-    return module.partition(".")[0] not in _KNOWN or module.startswith("minigrad.book")
+def _is_read_by_name(x: Any) -> bool:
+    return not isinstance(x, (Module, UserDict, UserList))
 
 
-def _content(kind: str, container: Any, key: Any) -> Any:
-    if kind in ("cell", "variable"):
-        try:
-            return container.cell_contents
-        except ValueError:
-            return _MISSING
-    if kind in ("global", "name"):
-        return container.get(key, _MISSING)
-    if kind == "list":
-        return list(container)
-    return dict(container) if kind == "dict" else {k: x for k, x in vars(container).items() if k not in key}
+def _has_open_attributes(x: Any) -> bool:
+    """Whether x is an object of a library whose attributes are the user's."""
+    named = (type(x).__module__, type(x).__name__) == ("argparse", "Namespace")
+    return named or isinstance(x, (Module, LRScheduler, types.SimpleNamespace, UserDict, UserList))
 
 
-def _same(kind: str, now: Any, before: Any) -> bool:
-    if kind == "list":
-        return len(now) == len(before) and all(map(_alike, now, before))
-    if kind in ("dict", "attributes"):
-        return now.keys() == before.keys() and all(_alike(now[k], before[k]) for k in before)
-    return _alike(now, before)
+def _behind(x: Any) -> tuple[Any, ...]:
+    """What an attribute of a class runs, or x itself."""
+    if isinstance(x, (staticmethod, classmethod)):
+        return (x.__func__,)
+    if isinstance(x, property):
+        return x.fget, x.fset
+    return (x.func,) if isinstance(x, functools.cached_property) else (x,)
 
 
-def _alike(x: Any, y: Any) -> bool:
-    return x is y or (isinstance(x, _SCALARS) and type(x) is type(y) and x == y)
-
-
-def _state(generator: Any) -> Any:
-    return generator.bit_generator.state if isinstance(generator, np.random.Generator) else generator.get_state()
-
-
-def _put(generator: Any, state: Any) -> None:
-    if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    else:
-        generator.set_state(state)
-
-
-def _same_state(x: Any, y: Any) -> bool:
-    """Whether two states of a generator are the same: dicts or tuples of numbers and arrays."""
-    if isinstance(x, dict):
-        return isinstance(y, dict) and x.keys() == y.keys() and all(_same_state(x[k], y[k]) for k in x)
-    if isinstance(x, tuple):
-        return isinstance(y, tuple) and len(x) == len(y) and all(map(_same_state, x, y))
-    return bool(np.array_equal(x, y))
+def _items(x: Any) -> Any:
+    return x.items() if isinstance(x, (dict, types.MappingProxyType)) else enumerate(x)
