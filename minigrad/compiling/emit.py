@@ -401,7 +401,7 @@ class Linked:
         if isinstance(x, dict):
             keys = [repr(k) if isinstance(k, str) else self._name(k) for k in x]
             return f"{{{', '.join(f'{k}: {self._result(y)}' for k, y in zip(keys, x.values(), strict=True))}}}"
-        return f"{self._name(x)}.copy()" if type(x) in (set, bytearray) else self._name(x)
+        return f"{self._name(x.copy())}.copy()" if type(x) in (set, bytearray) else self._name(x)
 
     def run(self, arrays: Sequence[Any]) -> Any:
         """One replay."""
