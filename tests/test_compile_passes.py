@@ -187,10 +187,10 @@ def within(x: Any, y: Any) -> Any:
 def turned(x: Any, y: Any) -> Any:
     a = x @ y
     c = y * 2
-    a += a.T  # entries of blocks that are done already
+    a += a[::-1]  # entries of blocks that are done already
     c -= 1
     d = a @ c
-    z = d.T + 1
+    z = d[::-1] + 1
     d += 1  # which z still reads
     z *= d
     return a, c, d, z
@@ -202,6 +202,14 @@ def widened(x: Any, y: Any) -> Any:
     return (b @ b,)
 
 
+def channels_first(x: Any, y: Any) -> Any:
+    image = np.moveaxis(np.tanh(x).reshape(60, 60, 10, 10), 0, 2) + 1  # rows lie along the third axis
+    factors = y[:60, :1].reshape(60, 1) + y[:10, :1].reshape(10, 1, 1)
+    a = image * 2 - 1
+    b = a * factors + image
+    return np.maximum(b, 0), b.sum()
+
+
 def wide(x: Any, y: Any) -> Any:
     b = x + y[0]  # stretched over the rows
     c = np.maximum(b, 0) * y[:, :1]
@@ -209,7 +217,7 @@ def wide(x: Any, y: Any) -> Any:
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("f", [square, backwards, within, turned, widened, wide])
+@pytest.mark.parametrize("f", [square, backwards, within, turned, widened, channels_first, wide])
 def test_blocks_give_the_same_bits(f: Any, dtype: Any) -> None:
     linked = same_as_eager(f, LARGE.astype(dtype), OTHER.astype(dtype))
     assert linked.groups

@@ -67,7 +67,7 @@ class Linked:
         makers = {v: i for i in program.instructions for v in i.results}
         own = [v for v in self.life if v in makers and takes_out(makers[v])]
         # An array that is handed out once is made anew each time; all others have their place.
-        self.fresh = {v for v in own if handed.count(v) == 1 and v.shape}
+        self.fresh = {v for v in own if handed.count(v) == 1 and v.shape and (_is_c(v) or _is_c(v, backwards=True))}
         self.stays = [c for c in program.cells if c.before is not None and not c.changed and c not in self.moving]
         placed = {*own, *program.constants, *(c.before for c in self.stays if c.before is not None)} - self.fresh
         self.groups = groups_of(program, self.life, set(handed), placed)
@@ -226,18 +226,17 @@ class Linked:
 
     def _blocks(self, group: Group) -> list[str]:
         """A loop over blocks of rows, with the parts of arrays that stay cut once and for all."""
-        n, rows = group.shape[0], group.rows
-        parts = [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
+        parts = group.parts
         lines: list[str] = []
         columns: list[list[Any]] = []
         heads, moving = [], []
         for v in group.values:
             if v in group.within:
-                scratch = np.empty((rows, *v.shape[1:]), v.dtype)
-                columns.append([scratch[: part.stop - part.start] for part in parts])
+                scratch = group.scratch(v)
+                columns.append([group.cut(scratch, v, slice(part.stop - part.start)) for part in parts])
                 heads.append(repr(v))
             elif v in self.fixed:
-                columns.append([self.fixed[v][part] for part in parts])
+                columns.append([group.cut(self.fixed[v], v, part) for part in parts])
                 heads.append(f"b{v.number}")
             else:
                 if v in self.fresh and any(i.outs is v for i in group.instructions):
@@ -248,7 +247,9 @@ class Linked:
             heads.append("part")
         table = self._constant(list(zip(*columns, strict=True)), "blocks")
         lines.append(f"for {', '.join(heads)}{',' if len(heads) == 1 else ''} in {table}:")
-        lines += [f"    b{v.number} = {v!r}[part]" for v in moving]
+        for v in moving:
+            before = ":, " * (group.before(v) or 0)
+            lines.append(f"    b{v.number} = {v!r}[{before}part]")
         names = {v: repr(v) if v in group.within else f"b{v.number}" for v in group.values}
         self._block_names = names
         for i in group.instructions:
@@ -443,9 +444,10 @@ def _may_fail(i: Instruction) -> bool:
     return i.function in _INDEXES and any(isinstance(x, Value) for x in leaves(i.args[1:2]))
 
 
-def _is_c(v: Value) -> bool:
+def _is_c(v: Value, *, backwards: bool = False) -> bool:
+    """Whether v lies in memory in the order of its axes, or backwards."""
     width = v.dtype.itemsize
-    for n, stride in zip(reversed(v.shape), reversed(v.strides), strict=True):
+    for n, stride in [*zip(v.shape, v.strides, strict=True)][:: 1 if backwards else -1]:
         if n > 1 and stride != width:
             return False
         width *= n

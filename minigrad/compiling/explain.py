@@ -88,7 +88,7 @@ def _calls(linked: Linked, names: Mapping[Any, str]) -> list[str]:
             continue
         group = starts.get(id(i))
         if group is not None:
-            rows.append((f"for each {group.rows} of {group.shape[0]} rows:", "", "", ""))
+            rows.append((f"for each {group.rows} of {group.shape[group.axis]} rows:", "", "", ""))
         if i.function is np.empty_like:
             continue
         out = (i.writes or tuple(i.results) or (None,))[0]

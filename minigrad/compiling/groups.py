@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,27 +21,45 @@ _BLOCK = 1 << 18
 class Group:
     """Neighbouring instructions of one shape, which are done for `rows` rows at a time.
 
+    axis: along which the rows follow each other, the one whose steps in memory are the longest.
     within: arrays that nobody uses outside the group, and that need no more memory than a block.
     """
 
-    def __init__(self, instructions: Sequence[Instruction], shape: tuple[int, ...], rows: int) -> None:
-        self.instructions, self.shape, self.rows = list(instructions), shape, rows
+    def __init__(self, instructions: Sequence[Instruction], shape: tuple[int, ...], axis: int, rows: int) -> None:
+        self.instructions, self.shape, self.axis, self.rows = list(instructions), shape, axis, rows
         self.within: set[Value] = set()
+
+    @property
+    def parts(self) -> list[slice]:
+        """The rows of each block."""
+        n = self.shape[self.axis]
+        return [slice(start, min(start + self.rows, n)) for start in range(0, n, self.rows)]
 
     @property
     def values(self) -> list[Value]:
         """All arrays of the group that have its rows, in order."""
         found = dict.fromkeys(v for i in self.instructions for v in (*i.reads, *i.results, *i.writes))
-        return [v for v in found if self.has_rows(v)]
+        return [v for v in found if self.before(v) is not None]
+
+    def before(self, v: Value) -> int | None:
+        """How many axes of v lie in front of that of the rows; None where each block sees all of v."""
+        axis = self.axis - len(self.shape) + len(v.shape)
+        return axis if axis >= 0 and v.shape[axis] == self.shape[self.axis] else None
+
+    def cut(self, array: Any, v: Value, part: slice) -> Any:
+        """The rows of an array that is v's."""
+        return array[(*(slice(None),) * (self.before(v) or 0), part)]
+
+    def scratch(self, v: Value) -> Any:
+        """Memory for a block of v, laid out as v is."""
+        order = sorted(range(len(v.shape)), key=lambda axis: -v.strides[axis])
+        lengths = [self.rows if axis == self.axis else v.shape[axis] for axis in order]
+        return np.empty(lengths, v.dtype).transpose(np.argsort(order).tolist())
 
     def span(self, program: Program) -> tuple[int, int]:
         """The places of its first and last instruction."""
         place = {id(i): at for at, i in enumerate(program.instructions)}
         return place[id(self.instructions[0])], place[id(self.instructions[-1])]
-
-    def has_rows(self, v: Value) -> bool:
-        """Whether a block sees a part of v, and not all of it."""
-        return len(v.shape) == len(self.shape) and v.shape[0] == self.shape[0]
 
 
 def groups_of(
@@ -58,15 +77,15 @@ def groups_of(
     askew: set[Value] = set()  # memory of which the chain reads other rows than those that it works on
 
     def close() -> None:
-        shape = _target(chain[0]).shape if chain else ()
-        rows = _rows(shape, chain)
-        if len([i for i in chain if i.function is not np.empty_like]) > 1 and rows:
-            groups.append(Group(chain, shape, rows))
+        axis = _outermost(chain[0]) if chain else None
+        rows = 0 if axis is None else _rows(axis, chain)
+        if len([i for i in chain if i.function is not np.empty_like]) > 1 and axis is not None and rows:
+            groups.append(Group(chain, _target(chain[0]).shape, axis, rows))
         for collected in (chain, written, askew):
             collected.clear()
 
     for instruction in program.instructions:
-        if not _by_entries(instruction):
+        if not _by_entries(instruction) or _outermost(instruction) is None:
             if not (instruction.view and instruction.outs.root in placed):
                 close()
             continue
@@ -76,7 +95,7 @@ def groups_of(
             close()
             continue
         if chain and (
-            target.shape != _target(chain[0]).shape
+            (target.shape, _outermost(instruction)) != (_target(chain[0]).shape, _outermost(chain[0]))
             or instruction.quiet != chain[0].quiet
             or reads & written
             or target.root in askew
@@ -96,7 +115,8 @@ def groups_of(
             and first <= life[v][0]
             and life[v][1] <= last
             and v not in handed | looked_at
-            and _whole(v, group)
+            and v.root is v
+            and v.shape == group.shape
         }
     return groups
 
@@ -126,22 +146,21 @@ def _by_entries(i: Instruction) -> bool:
     if len(i.writes) > 1 or (i.writes and i.outs is not None) or not isinstance(_target(i), Value):
         return False
     shape = _target(i).shape
-    if not shape or any(len(v.shape) > len(shape) for v in i.reads):
-        return False
-    return all(len(v.shape) < len(shape) or v.shape[0] in (1, shape[0]) for v in i.reads)
+    return bool(shape) and all(len(v.shape) <= len(shape) for v in i.reads)
 
 
-def _rows(shape: tuple[int, ...], chain: Sequence[Instruction]) -> int:
+def _outermost(i: Instruction) -> int | None:
+    """The axis with the longest steps in memory, if it is the same for all arrays of the instruction's own shape."""
+    target = _target(i)
+    whole = [v for v in (target, *i.reads) if v.shape == target.shape]
+    axes = {max(range(len(v.shape)), key=lambda axis: abs(v.strides[axis]) * (v.shape[axis] > 1)) for v in whole}
+    return axes.pop() if len(axes) == 1 else None
+
+
+def _rows(axis: int, chain: Sequence[Instruction]) -> int:
     """How many rows make a block; 0 where blocks would not pay."""
-    nbytes = max((_target(i).nbytes for i in chain), default=0)
-    if nbytes < _LEAST or shape[0] < 4:
+    nbytes, n = max(_target(i).nbytes for i in chain), _target(chain[0]).shape[axis]
+    if nbytes < _LEAST or n < 4:
         return 0
-    rows = max(1, _BLOCK * shape[0] // nbytes)
-    return rows if rows * 2 <= shape[0] else 0
-
-
-def _whole(v: Value, group: Group) -> bool:
-    """Whether v is an array of its own whose rows follow each other."""
-    return (
-        v.root is v and v.shape == group.shape and all(a >= b for a, b in zip(v.strides, v.strides[1:], strict=False))
-    )
+    rows = max(1, _BLOCK * n // nbytes)
+    return rows if rows * 2 <= n else 0
