@@ -441,6 +441,7 @@ def _compile(cls: type[Op], head: str = "") -> Callable[..., Any]:
         lines += [f"    if {some}: node.given = _given({', '.join(f'{x}__data' for x in args)})"]
     lines += [f"    if began: _tell(self, began, ({', '.join(args)},), ({arrays},), t)", "    return t"]
     names: dict[str, Any] = {
+        "__name__": cls.__module__,
         "_Tensor": Tensor,
         "_Node": Node,
         "_KeepingNode": KeepingNode,

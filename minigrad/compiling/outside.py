@@ -5,10 +5,11 @@ from __future__ import annotations
 import builtins
 import dis
 import inspect
+import operator
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 __all__ = ["Outside", "is_installed", "is_users", "own_vars"]
@@ -55,9 +56,8 @@ class Outside:
         self.names: list[str] = []
         self._places: list[tuple[Any, str]] = []  # cells of closures, and tables of globals with a name
         self._known: set[tuple[int, str]] = set()
-        self._ids: tuple[int, ...] = ()
         self._state: tuple[Any, ...] = ()
-        self._values: list[Any] = []
+        self._values: tuple[Any, ...] = ()
         self._held: dict[int, Any] = {}
         self._function = function
         self.look_again()
@@ -87,20 +87,34 @@ class Outside:
                     self._places.append((holder, name))
                     self.names.append(name)
                 todo.append(_content(holder, name))
+        self._read = self._reader()
+        self._values = ()
+
+    def _reader(self) -> Callable[[], tuple[Any, ...]]:
+        """A function that gives what stands in all places, written out: it runs before each replay."""
+        bound: dict[str, Any] = {"missing": _MISSING}
+        parts = []
+        for i, (holder, name) in enumerate(self._places):
+            bound[f"h{i}"] = holder
+            parts.append(f"h{i}.get({name!r}, missing)" if type(holder) is dict else f"h{i}.cell_contents")
+        read: Callable[[], tuple[Any, ...]] = eval(f"lambda: ({''.join(f'{part}, ' for part in parts)})", bound)
+        return read
 
     def state(self) -> tuple[Any, ...]:
         """What stands there now: numbers and texts by their value, other objects by which one they are."""
-        values = [_content(holder, name) for holder, name in self._places]
-        ids = tuple(map(id, values))
-        if ids != self._ids:
+        try:
+            values = self._read()
+        except ValueError:  # a variable that has no value yet
+            values = tuple(_content(holder, name) for holder, name in self._places)
+        if len(values) != len(self._values) or not all(map(operator.is_, values, self._values)):
             self._state = tuple((type(v), v, str(v)) if type(v) in _SIMPLE else id(v) for v in values)
-            self._ids, self._values = ids, values
+            self._values = values
         return self._state
 
     def hold(self) -> tuple[Any, ...]:
         """The state, of which everything is kept alive: a program goes by which object it is."""
         state = self.state()
-        self._held.update(zip(self._ids, self._values, strict=True))
+        self._held.update((id(value), value) for value in self._values)
         return state
 
     def differing(self, before: tuple[Any, ...]) -> list[str]:
