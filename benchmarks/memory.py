@@ -152,7 +152,7 @@ def kept_by_minigrad(t: Any, parameters: list[Any]) -> float:
     owners = {}
     without = {id(owner(p.data)) for p in parameters}
     for node in ancestors([t._node]):
-        for value in arrays((*node.saved, *(getattr(node, "inputs", None) or ()))):  # type: ignore[misc]
+        for value in arrays((*node.saved, *(getattr(node, "inputs", None) or ()))):
             if hasattr(value, "nbytes"):
                 a = owner(value)
                 if id(a) not in without:

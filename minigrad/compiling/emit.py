@@ -26,12 +26,12 @@ from minigrad.compiling.program import (
 from minigrad.tape import Leaf, Version, tick
 from minigrad.tensor import wrap
 
-__all__ = ["Linked", "Moved", "NotAsRecorded"]
+__all__ = ["SIGNS", "Linked", "Moved", "NotAsRecorded"]
 
 _LARGE = 1 << 16  # bytes of an array that is let go as soon as it has been used
 
 # What a call of a function is written as, where Python has a sign for it or a method is quicker to find.
-_SIGNS = {
+SIGNS = {
     operator.getitem: "{0}[{1}]", operator.setitem: "{0}[{1}] = {2}", operator.add: "{0} + {1}",
     operator.sub: "{0} - {1}", operator.mul: "{0} * {1}", operator.truediv: "{0} / {1}", operator.pow: "{0} ** {1}",
     operator.eq: "{0} == {1}", operator.ne: "{0} != {1}", operator.lt: "{0} < {1}", operator.le: "{0} <= {1}",
@@ -71,8 +71,8 @@ class Linked:
         self.stays = [c for c in program.cells if c.before is not None and not c.changed and c not in self.moving]
         placed = {*own, *program.constants, *(c.before for c in self.stays if c.before is not None)} - self.fresh
         self.groups = groups_of(program, self.life, set(handed), placed)
-        within = {v for group in self.groups for v in group.within}
-        lasting = [v for v in own if v not in self.fresh and v not in within]
+        self._within = {v for group in self.groups for v in group.within}
+        lasting = [v for v in own if v not in self.fresh and v not in self._within]
         self.arena = Arena(program, lasting, self.life, [group.span(program) for group in self.groups])
         # What a call in one piece returns is nobody else's either.
         made = {v for v in self.life if v in makers and v.root is v and not takes_out(makers[v])}
@@ -109,10 +109,8 @@ class Linked:
         except KeyError:
             raise Stale from None
         b = c.before
-        if b is None:
-            if array is not None:
-                raise Stale
-        elif array is None or (array.shape, array.dtype, array.strides) != (b.shape, b.dtype, b.strides):
+        assert b is not None
+        if array is None or (array.shape, array.dtype, array.strides) != (b.shape, b.dtype, b.strides):
             raise Stale
         return array
 
@@ -180,8 +178,8 @@ class Linked:
 
     def _call(self, i: Instruction) -> str:
         args = [self._weak(x, i) or self._name(x) for x in i.args]
-        if i.function in _SIGNS and not i.kwargs:
-            return _SIGNS[i.function].format(*args)
+        if i.function in SIGNS and not i.kwargs:
+            return SIGNS[i.function].format(*args)
         kwargs = dict(i.kwargs)
         target: Any = i.outs if takes_out(i) else None
         if i.ufunc and len(kwargs.get("out") or ()) == 1:
@@ -280,7 +278,7 @@ class Linked:
         for n in program.sources:
             first.append(f"{n!r} = {n.text.format(*(self._constant(x, 'from') for x in n.objects))}")
         first += [f"{i.outs!r} = {self._call(i)}" for i in program.numbers]
-        first += [f"if {n!r} != {self._name(x)}: raise Stale" for n, x in dict.fromkeys(program.conditions)]
+        first += [f"if {n!r} != {self._name(x)}: raise Stale" for n, x in program.conditions]
         for c in program.cells:
             read = f"{self._constant(c.read, 'read')}()"
             if c in self.stays:
@@ -295,7 +293,7 @@ class Linked:
         quiet: tuple[str, ...] = ()
         starts = {id(group.instructions[0]): group for group in self.groups}
         inside = {id(i) for group in self.groups for i in group.instructions}
-        within = {v for group in self.groups for v in group.within}
+        kept = self.fixed.keys() | self.fresh | self._within
         for at, i in enumerate(program.instructions):
             if id(i) in starts:
                 lines = self._blocks(starts[id(i)])
@@ -305,7 +303,7 @@ class Linked:
                 lines = list(self._lines(i))
             for v in {v.root for v in i.reads}:
                 end = self.life.get(v, (0, -1))[1]
-                if end == at and v.nbytes >= _LARGE and v not in self.fixed and v not in self.fresh and v not in within:
+                if end == at and v.nbytes >= _LARGE and v not in kept:
                     lines.append(f"{v!r} = None")
             if lines and i.quiet != quiet:
                 quiet = i.quiet

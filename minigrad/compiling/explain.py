@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from minigrad.compiling.emit import SIGNS, Linked
 from minigrad.compiling.program import Cell, Instruction, Number, Returned, Value, leaves
 
-if TYPE_CHECKING:
-    from minigrad.compiling.emit import Linked
-
 __all__ = ["explained"]
-
-_SIGNS = {
-    "getitem": "{0}[{1}]", "setitem": "{0}[{1}] = {2}", "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}",
-    "truediv": "{0} / {1}", "pow": "{0} ** {1}", "eq": "{0} == {1}", "ne": "{0} != {1}",
-}  # fmt: skip
 
 
 def explained(name: str, linked: Linked, arguments: Sequence[str]) -> str:
@@ -117,11 +110,11 @@ def _call(i: Instruction, names: Mapping[Any, str]) -> str:
     if i.guard:
         return f"goes on if {args[0]}, else runs as it is written"
     if i.writes and name in ("setitem", "copyto") and len(args) > 1:
-        return _SIGNS["setitem"].format(*args) if name == "setitem" else f"{args[0]}[...] = {args[1]}"
-    if isinstance(i.outs, Number) and name in _SIGNS:
-        return f"{i.outs!r} = {_SIGNS[name].format(*args)}"
+        return SIGNS[i.function].format(*args) if name == "setitem" else f"{args[0]}[...] = {args[1]}"
+    if isinstance(i.outs, Number) and i.function in SIGNS:
+        return f"{i.outs!r} = {SIGNS[i.function].format(*args)}"
     call = f"{name}({', '.join([*args, *(f'{k}={word(x)}' for k, x in kwargs.items())])})"
-    call = _SIGNS["getitem"].format(*args) if name == "getitem" else call
+    call = SIGNS[i.function].format(*args) if name == "getitem" else call
     targets = out if out is not None else i.writes if i.writes and not list(i.results) else None
     if targets:
         return f"{', '.join(names.get(v, repr(v)) for v in targets)} = {call}"
