@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bits import bits
 from numpy.random import PCG64, Generator
 
 import minigrad as mg
@@ -22,17 +23,6 @@ from minigrad.errors import LabelError
 from minigrad.recompute import checkpoint
 
 rng = np.random.default_rng(0)
-
-
-def bits(x: Any) -> Any:
-    """What is compared: dtype, shape and bytes of every array."""
-    if isinstance(x, (tuple, list)):
-        return [bits(part) for part in x]
-    if isinstance(x, dict):
-        return {key: bits(part) for key, part in x.items()}
-    if isinstance(x, Tensor):
-        return "Tensor", bits(x._data)
-    return (x.dtype, x.shape, x.tobytes()) if isinstance(x, (np.ndarray, np.generic)) else x
 
 
 class World:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bits import bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,17 +41,6 @@ def leaves(xs: list[Any]) -> list[Tensor]:
 
 def tensors(xs: Any) -> list[Any]:
     return [Tensor(x, requires_grad=True) if is_float(x) else x for x in xs]
-
-
-def bits(x: Any) -> Any:
-    """What is compared: dtype, shape and bytes of every array."""
-    if isinstance(x, (tuple, list)):
-        return [bits(part) for part in x]
-    if isinstance(x, dict):
-        return {key: bits(part) for key, part in x.items()}
-    if isinstance(x, Tensor):
-        return "Tensor", bits(x._data)
-    return (x.dtype, x.shape, x.tobytes()) if isinstance(x, np.ndarray) else x
 
 
 def with_arrays(call: Call, given: Any) -> Call:

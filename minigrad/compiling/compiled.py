@@ -138,14 +138,14 @@ class Compiled(Generic[P, R]):
         recorded = is_recording()
         try:
             key = _key(args, arrays, recorded), _key(kwargs, arrays, recorded) if kwargs else (), recorded
-            hash(key)
         except _AsWritten:
             return self._as_written(args, kwargs)
-        except TypeError as error:
-            raise self._unhashable(args, kwargs) from error
         with self._lock:
+            try:
+                programs = self._programs.get(key, [])
+            except TypeError as error:
+                raise self._unhashable(args, kwargs) from error
             outside = self._outside.state()
-            programs = self._programs.get(key, [])
             for i, program in enumerate(programs):
                 if outside[: len(program.outside)] != program.outside:
                     continue
